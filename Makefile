@@ -1,0 +1,37 @@
+# Everything a newcomer needs is `make demo` and `make test`; both install into .venv by themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test lint fix bench run clean help
+
+help:            ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
+
+demo: $(STAMP)   ## a hub, two sites, three agents and a Pico on this machine; KEEP=1 leaves it running
+	@$(BIN)/python -m tests.demo $(if $(KEEP),--keep)
+
+test: $(STAMP) lint  ## everything CI runs, what fails fastest first
+	@$(BIN)/python -m tests.support.micropython --fetch
+	PYTHONASYNCIODEBUG=0 $(BIN)/python -m pytest -q
+
+lint: $(STAMP)   ## formatting, lint, types
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+
+fix: $(STAMP)    ## formatting and the lint that mends itself
+	$(BIN)/python -m ruff format . && $(BIN)/python -m ruff check --fix .
+
+bench: $(STAMP)  ## figures side by side with nats-server, as ratios
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+run: $(STAMP)    ## a broker on localhost with streams in .cache/run
+	$(BIN)/leafnode -a 127.0.0.1 -js -sd .cache/run -m 8222
+
+clean:           ## forget the environment and everything cached
+	rm -rf .venv .cache
+
+$(STAMP): pyproject.toml Makefile
+	@$(PYTHON) tests/support/setup_venv.py .venv
+	@touch $@

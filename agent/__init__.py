@@ -1,0 +1,1 @@
+"""The device agent and, in `agent.fleet`, the operator's side."""
