@@ -6,7 +6,7 @@ One NATS account is one fleet. A device id is 1 to 63 of `a-z 0-9 -`; names of g
     device.info, fleet.query                 live query of the whole fleet (scatter-gather)
     fleet.query.group.GROUP                  of one group
     fleet.query.dev.ID                       of one device
-    fleet.cmd.ID.CMD                         command CMD for device ID      stream FLEET_COMMANDS (work queue, at the hub)
+    fleet.cmd.ID.CMD                         command CMD for device ID      stream FLEET_COMMANDS (at the hub)
     fleet.result.ID.CMD                      what became of it              stream FLEET_RESULTS  (at the site first)
     tele.ID.METRIC                           a reading                      stream TELEMETRY      (at the site first)
     fleet_devices     ID                     inventory          (bucket, at the hub)

@@ -26,9 +26,7 @@ def main(where: str) -> None:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
     except ImportError:
-        fail(
-            "Python's venv module is missing. Debian, Ubuntu, Raspberry Pi OS: sudo apt install python3-venv"
-        )
+        fail("Python's venv module is missing. Debian, Ubuntu, Raspberry Pi OS: sudo apt install python3-venv")
     python = Path(where) / "bin" / "python"
     if not python.exists():
         print(f"setup: making {where}", file=sys.stderr)
