@@ -1,1 +1,1 @@
-
+"""Who gets a message: subjects, subscriptions, accounts, connections without their sockets. Pure."""

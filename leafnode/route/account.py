@@ -1,0 +1,272 @@
+"""An account: one isolated subject space, its subscriptions, and who gets each message.
+
+`publish` is the complete way. For subjects that come again and again a `Route` remembers the result: which client
+subscriptions get a copy and with which prepared heads. A route is dropped (`stale`) the moment interest changes, so
+whoever kept one must look at that flag before using it.
+
+Rules of delivery (spec client-protocol section 6, leafnode-protocol section 2):
+- every plain subscription gets a copy, one member of each queue group gets one;
+- members connected here are preferred to members behind links; among links the weight of their interest decides;
+- a link gets a message once, with the names of the groups that it shall serve; never the link it came from, nor
+  another link to the same remote cluster.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from leafnode.route.message import Message, Sink, Subscription
+from leafnode.route.sublist import Sublist
+from leafnode.route.subject import is_literal
+
+ROUTES_MAX = 8192  # subjects remembered per account; about 0.5 KB each
+NO_QUEUES: tuple[bytes, ...] = ()
+
+Appender = Callable[[bytes], None]
+
+
+class Link(Sink, Protocol):
+    """A sink that is another server."""
+
+    remote_cluster: str
+
+    def forward(self, message: Message, to: bytes, queues: Sequence[bytes], *, plain: bool) -> bool:
+        """Send one message over the link; `queues` are the groups its other end must serve."""
+        ...
+
+
+class FastSink(Sink, Protocol):
+    """A client connection: what a route may write to without asking."""
+
+    out: list[bytes]
+    takes_headers: bool
+    out_msgs: int
+    out_bytes: int
+
+    def wake(self) -> None: ...
+
+
+class Route:
+    """Where messages of one subject go, as long as interest stays as it is.
+
+    `targets`: (append to the connection's output, `MSG subject sid `, `HMSG subject sid ` or empty) when the route
+    consists of plain client subscriptions only; None when each message needs the complete way.
+    """
+
+    __slots__ = ("all_take_headers", "stale", "subs", "subject", "targets")
+
+    def __init__(self, subject: bytes, subs: tuple[Subscription, ...], *, simple: bool) -> None:
+        self.subject = subject
+        self.subs = subs
+        self.stale = False
+        self.targets: list[tuple[Appender, bytes]] | None = None
+        self.all_take_headers = False
+        if simple:
+            self.targets = [(sub.sink.out.append, subject + b" " + sub.sid + b" ") for sub in subs]  # type: ignore[attr-defined]
+            self.all_take_headers = all(sub.sink.takes_headers for sub in subs)  # type: ignore[attr-defined]
+
+
+class Matched(NamedTuple):
+    """Who is interested in one subject, sorted by how they are served."""
+
+    plain: tuple[Subscription, ...]  # connected here: each gets a copy
+    links: tuple[Link, ...]  # other servers with plain interest
+    queues: tuple[tuple[Subscription, ...], ...]  # one group each
+    route: Route
+
+
+class Mapping(NamedTuple):
+    """Publishes to `source` + rest go to `target` + rest (spec leafnode-protocol section 8)."""
+
+    source: bytes
+    target: bytes
+
+
+class Account:
+    """One subject space. Knows subscriptions; knows neither sockets nor streams."""
+
+    def __init__(self, name: str, choose: Callable[[int], int]) -> None:
+        """`choose(n)` gives a random number below n."""
+        self.name = name
+        self.subscriptions = Sublist()
+        self.routes: dict[bytes, Matched] = {}
+        self.interest_listeners: list[Callable[[Subscription, bool], None]] = []
+        self.mappings: list[Mapping] = []
+        self.connections = 0
+        self._choose = choose
+
+    # interest ----------------------------------------------------------------------------------------------------
+
+    def subscribe(self, sub: Subscription) -> None:
+        self.subscriptions.insert(sub)
+        self._forget_routes(sub.subject)
+        for listener in self.interest_listeners:
+            listener(sub, True)
+
+    def unsubscribe(self, sub: Subscription) -> None:
+        sub.active = False
+        if self.subscriptions.remove(sub):
+            self._forget_routes(sub.subject)
+            for listener in self.interest_listeners:
+                listener(sub, False)
+
+    def _forget_routes(self, subject: bytes) -> None:
+        if is_literal(subject):
+            known = self.routes.pop(subject, None)
+            if known is not None:
+                known.route.stale = True
+        else:
+            self.forget_all_routes()
+
+    def forget_all_routes(self) -> None:
+        for known in self.routes.values():
+            known.route.stale = True
+        self.routes.clear()
+
+    def has_interest(self, subject: bytes, queue: bytes = b"") -> bool:
+        """Whether somebody would get a message on a literal subject: a plain subscription, or, when a queue is
+        named, a member of that group."""
+        matched = self.match(subject)
+        if queue:
+            return any(group[0].queue == queue for group in matched.queues)
+        return bool(matched.plain or matched.links)
+
+    # delivery ----------------------------------------------------------------------------------------------------
+
+    def match(self, subject: bytes) -> Matched:
+        known = self.routes.get(subject)
+        return known if known is not None else self._resolve(subject)
+
+    def _resolve(self, subject: bytes) -> Matched:
+        plain: list[Subscription] = []
+        links: dict[Link, None] = {}
+        groups: dict[bytes, list[Subscription]] = {}
+        simple = not self.mappings or not subject.startswith(_MAPPED)
+        for sub in self.subscriptions.match(subject):
+            if sub.queue:
+                groups.setdefault(sub.queue, []).append(sub)
+            elif sub.sink.is_remote:
+                links[sub.sink] = None  # type: ignore[index]
+            else:
+                plain.append(sub)
+                simple = simple and sub.max == 0 and hasattr(sub.sink, "out") and not sub.filtered
+        simple = simple and not links and not groups
+        queues = tuple(tuple(group) for group in groups.values())
+        route = Route(subject, tuple(plain), simple=simple)
+        matched = Matched(route.subs, tuple(links), queues, route)
+        if len(self.routes) >= ROUTES_MAX:
+            self.forget_all_routes()
+        self.routes[subject] = matched
+        return matched
+
+    def publish(
+        self,
+        message: Message,
+        *,
+        origin: Sink | None = None,
+        to: bytes = b"",
+        only_queues: Sequence[bytes] | None = None,
+        echo: bool = True,
+    ) -> int:
+        """Deliver to everyone interested in `to`, by default the message's subject; returns how many took it.
+
+        Receivers are shown `message.subject`: a consumer's delivery is matched on its deliver subject or inbox.
+        `only_queues`: what came over a link reaches these groups and no others. `echo` False: not to the origin.
+        """
+        to = to or message.subject
+        plain, links, queues, _ = self.routes.get(to) or self._resolve(to)
+        reached = 0
+        for sub in plain:
+            if (echo or sub.sink is not origin) and sub.sink.deliver(sub, message, to):
+                reached += 1
+        if queues:
+            served = self._serve_queues(queues, message, origin, to, only_queues, echo=echo)
+            reached += served.local
+            if links or served.links:
+                return reached + self._forward(links, served.links, message, origin, to)
+        elif links:
+            return reached + self._forward(links, {}, message, origin, to)
+        return reached
+
+    def _serve_queues(
+        self,
+        queues: tuple[tuple[Subscription, ...], ...],
+        message: Message,
+        origin: Sink | None,
+        to: bytes,
+        only: Sequence[bytes] | None,
+        *,
+        echo: bool,
+    ) -> "_Served":
+        served = _Served(0, {})
+        for group in queues:
+            if only is not None and group[0].queue not in only:
+                continue
+            members = [sub for sub in group if not sub.sink.is_remote and (echo or sub.sink is not origin)]
+            if members:
+                served = _Served(served.local + self._hand_to_one(members, message, to), served.links)
+                continue
+            link = self._choose_link(group, origin)
+            if link is not None:
+                served.links.setdefault(link, []).append(group[0].queue)
+        return served
+
+    def _hand_to_one(self, members: list[Subscription], message: Message, to: bytes) -> int:
+        first = self._choose(len(members)) if len(members) > 1 else 0
+        for turn in range(len(members)):  # a member that refuses (gone, denied) passes it on
+            sub = members[(first + turn) % len(members)]
+            if sub.active and sub.sink.deliver(sub, message, to):
+                return 1
+        return 0
+
+    def _choose_link(self, group: tuple[Subscription, ...], origin: Sink | None) -> Link | None:
+        links = [sub for sub in group if sub.sink.is_remote and _may_go(sub.sink, origin)]
+        if not links:
+            return None
+        pick = self._choose(sum(sub.weight for sub in links))
+        for sub in links:
+            pick -= sub.weight
+            if pick < 0:
+                return sub.sink  # type: ignore[return-value]
+        return None
+
+    def _forward(
+        self,
+        plain: tuple[Link, ...],
+        queued: dict[Link, list[bytes]],
+        message: Message,
+        origin: Sink | None,
+        to: bytes,
+    ) -> int:
+        reached = 0
+        for link in plain:
+            if _may_go(link, origin):
+                reached += link.forward(message, to, queued.pop(link, NO_QUEUES), plain=True)
+        for link, names in queued.items():
+            reached += link.forward(message, to, names, plain=False)
+        return reached
+
+    def mapped(self, subject: bytes) -> bytes:
+        """The subject that a publish to `subject` really goes to."""
+        if self.mappings and subject.startswith(_MAPPED):
+            for source, target in self.mappings:
+                if subject.startswith(source):
+                    return target + subject[len(source) :]
+        return subject
+
+
+_MAPPED = b"$JS."  # the only mappings there are begin so: JetStream domains
+
+
+class _Served(NamedTuple):
+    local: int
+    links: dict[Link, list[bytes]]
+
+
+def _may_go(link: Sink, origin: Sink | None) -> bool:
+    """Never back where it came from, nor into the same remote cluster over another link."""
+    if origin is None or not origin.is_remote:
+        return True
+    if link is origin:
+        return False
+    theirs: str = origin.remote_cluster  # type: ignore[attr-defined]
+    return not theirs or link.remote_cluster != theirs  # type: ignore[attr-defined]
