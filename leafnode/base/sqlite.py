@@ -31,10 +31,8 @@ async def open_database(
     Raises:
         DatabaseError: not a database, written by a newer program, or not accessible. Nothing stays open.
     """
-    try:
-        connection = await aiosqlite.connect(path)
-    except sqlite3.Error as error:
-        raise DatabaseError(f"{path}: cannot be opened ({error}): check that the folder exists and is ours") from error
+    _probe(path)
+    connection = await aiosqlite.connect(path)
     try:
         await _prepare(connection, synchronous)
         await _migrate(connection, str(path), migrations)
@@ -45,6 +43,14 @@ async def open_database(
         await connection.close()
         raise
     return connection
+
+
+def _probe(path: str | Path) -> None:
+    """Find out that a file cannot be opened before a thread exists for it: aiosqlite does not wait for that thread."""
+    try:
+        sqlite3.connect(path).close()
+    except sqlite3.Error as error:
+        raise DatabaseError(f"{path}: cannot be opened ({error}): check that the folder exists and is ours") from error
 
 
 async def _prepare(connection: aiosqlite.Connection, synchronous: Synchronous) -> None:
