@@ -11,12 +11,13 @@ Rules of delivery (spec client-protocol section 6, leafnode-protocol section 2):
   another link to the same remote cluster.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from leafnode.route.message import Message, Sink, Subscription
-from leafnode.route.sublist import Sublist
 from leafnode.route.subject import is_literal
+from leafnode.route.sublist import Sublist
 
 ROUTES_MAX = 8192  # subjects remembered per account; about 0.5 KB each
 NO_QUEUES: tuple[bytes, ...] = ()
@@ -52,7 +53,7 @@ class Route:
     consists of plain client subscriptions only; None when each message needs the complete way.
     """
 
-    __slots__ = ("all_take_headers", "stale", "subs", "subject", "targets")
+    __slots__ = ("all_take_headers", "stale", "subject", "subs", "targets")
 
     def __init__(self, subject: bytes, subs: tuple[Subscription, ...], *, simple: bool) -> None:
         self.subject = subject
@@ -98,18 +99,18 @@ class Account:
 
     def subscribe(self, sub: Subscription) -> None:
         self.subscriptions.insert(sub)
-        self._forget_routes(sub.subject)
+        self.forget_routes(sub.subject)
         for listener in self.interest_listeners:
             listener(sub, True)
 
     def unsubscribe(self, sub: Subscription) -> None:
         sub.active = False
         if self.subscriptions.remove(sub):
-            self._forget_routes(sub.subject)
+            self.forget_routes(sub.subject)
             for listener in self.interest_listeners:
                 listener(sub, False)
 
-    def _forget_routes(self, subject: bytes) -> None:
+    def forget_routes(self, subject: bytes) -> None:
         if is_literal(subject):
             known = self.routes.pop(subject, None)
             if known is not None:
@@ -121,6 +122,11 @@ class Account:
         for known in self.routes.values():
             known.route.stale = True
         self.routes.clear()
+
+    def _forget_oldest_routes(self) -> None:
+        """One-time subjects (inboxes) must not push out what is in use for longer than one look costs."""
+        for subject in list(itertools.islice(self.routes, ROUTES_MAX // 4)):
+            self.routes.pop(subject).route.stale = True
 
     def has_interest(self, subject: bytes, queue: bytes = b"") -> bool:
         """Whether somebody would get a message on a literal subject: a plain subscription, or, when a queue is
@@ -154,7 +160,7 @@ class Account:
         route = Route(subject, tuple(plain), simple=simple)
         matched = Matched(route.subs, tuple(links), queues, route)
         if len(self.routes) >= ROUTES_MAX:
-            self.forget_all_routes()
+            self._forget_oldest_routes()
         self.routes[subject] = matched
         return matched
 

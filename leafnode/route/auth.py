@@ -1,0 +1,89 @@
+"""Who may connect as whom: user and password, token, nkey over a nonce.
+
+Pure: the check of a bcrypt hash and of an Ed25519 signature come in as functions, because they need libraries.
+Without any user, password or token configured everybody is welcome in the global account.
+"""
+
+import dataclasses
+import hmac
+from collections.abc import Callable, Mapping
+
+from leafnode.route.permissions import Permissions
+
+GLOBAL_ACCOUNT = "$G"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """One entry of the configuration: how it proves itself, where it lands, what it may do."""
+
+    name: str = ""
+    password: str = ""
+    nkey: str = ""
+    account: str = GLOBAL_ACCOUNT
+    permissions: Permissions | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Authenticator:
+    """Looks a CONNECT up among the configured users."""
+
+    users: tuple[User, ...] = ()
+    token: str = ""
+    no_auth_user: str = ""
+    check_hash: Callable[[str, str], bool]  # (given, bcrypt hash) -> same?
+    check_signature: Callable[[str, bytes, str], bool]  # (nkey, nonce, signature as text) -> genuine?
+
+    @property
+    def required(self) -> bool:
+        """What INFO says as auth_required: a client without credentials would be turned away."""
+        return bool(self.users or self.token) and not self.no_auth_user
+
+    @property
+    def wants_nonce(self) -> bool:
+        return any(user.nkey for user in self.users)
+
+    def anonymous(self) -> User | None:
+        """Who a client without credentials is; None: nobody."""
+        if self.no_auth_user:
+            return next((user for user in self.users if user.name == self.no_auth_user), None)
+        return None if self.users or self.token else User()
+
+    def authenticate(self, options: Mapping[str, object], nonce: bytes) -> User | None:
+        """The user behind a CONNECT, or None: refused."""
+        nkey = _text(options, "nkey")
+        if nkey:
+            return self._by_nkey(nkey, nonce, _text(options, "sig"))
+        name, password = _text(options, "user"), _text(options, "pass")
+        given = _text(options, "auth_token")
+        if self.token:
+            return User() if self._same(given, self.token) else None
+        if name or password:
+            if not self.users:
+                return self.anonymous()
+            return self._by_password(name, password)
+        return self.anonymous()
+
+    def _by_password(self, name: str, password: str) -> User | None:
+        for user in self.users:
+            if user.name == name and not user.nkey and self._same(password, user.password):
+                return user
+        return None
+
+    def _by_nkey(self, nkey: str, nonce: bytes, signature: str) -> User | None:
+        if not self.users:
+            return self.anonymous()
+        for user in self.users:
+            if user.nkey == nkey:
+                return user if self.check_signature(nkey, nonce, signature) else None
+        return None
+
+    def _same(self, given: str, configured: str) -> bool:
+        if configured.startswith("$2"):
+            return self.check_hash(given, configured)
+        return hmac.compare_digest(given.encode(), configured.encode())
+
+
+def _text(options: Mapping[str, object], key: str) -> str:
+    value = options.get(key)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,427 @@
+"""The dialling end of a leaf link, without its socket: interest and messages both ways.
+
+What happens on a new link (spec leafnode-protocol section 1):
+
+    hub                                us
+    INFO {nonce, cluster, domain}  ->
+                                   <-  CONNECT {credentials, our name, our domain}
+    INFO {connect_info, limits}    ->
+    LS+ ... (its interest)        <->  LS+ ... (ours)
+    LMSG / HMSG / LS+ / LS-       <->  the same, for as long as the link lasts
+
+Interest is counted: one LS+ when a subject gets its first subscription, one LS- when it loses its last; for queues
+each change re-sends the total. What is learned from the hub lives in the account as subscriptions whose sink is
+this link, and goes when the link goes.
+
+JetStream domains (section 8): our own API is offered as `$JS.<domain>.API.…`; `$JS.API.>`, `$KV.>` and `$OBJ.>` never
+cross in either direction. A consumer's delivery crosses as its deliver subject with the original subject glued to the
+acknowledgement reply by `@`.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from leafnode.errors import ProtocolError
+from leafnode.route.account import Account
+from leafnode.route.message import Message, Subscription
+from leafnode.route.subject import is_subset, is_valid, matches
+from leafnode.wire import control
+from leafnode.wire.control import CRLF, parse_leaf
+
+CONTROL_LINE_FACTOR = 16  # control lines on links may be so many times longer than a client's (nats-server)
+VERDICTS_MAX = 4096  # subjects whose permission to cross is remembered
+ACK_PREFIX = b"$JS.ACK."
+ACK_DOTS = 8  # dots in an acknowledgement subject before a glued subject can follow
+NEVER_CROSS = (b"$JS.API.>", b"$KV.>", b"$OBJ.>")
+LOOP_PREFIX = b"$LDS."
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LeafOptions:
+    """What this end is and wants; everything that CONNECT says."""
+
+    server_id: str
+    server_name: str
+    version: str
+    domain: str = ""
+    jetstream: bool = False
+    deny_imports: tuple[bytes, ...] = ()  # subjects not wanted from the hub
+    deny_exports: tuple[bytes, ...] = ()  # subjects not sent to the hub
+    loop_id: bytes = b""  # 22 characters, the same for the life of the server
+    max_payload: int = 1024 * 1024  # bytes
+    max_control_line: int = 4096  # bytes, of a client
+
+
+class Leaf:
+    """One link. Implements `Link` towards its account."""
+
+    is_remote = True
+
+    def __init__(
+        self,
+        account: Account,
+        options: LeafOptions,
+        credentials: Callable[[bytes], dict[str, str]],
+        on_up: Callable[["Leaf"], None],
+    ) -> None:
+        """`credentials(nonce)` gives the fields of CONNECT that prove who we are; `on_up` is called once."""
+        self.account = account
+        self.options = options
+        self.out: list[bytes] = []
+        self.wake: Callable[[], None] = _nothing
+        self.closing = False
+        self.close_reason = ""
+        self.remote: dict[str, Any] = {}  # the hub's INFO
+        self.remote_cluster = ""
+        self.up = False
+        self.loop_detected = False
+        self.wants_tls: Callable[[], None] | None = None  # set by the shell; called once instead of CONNECT
+        self.in_msgs = self.in_bytes = self.out_msgs = self.out_bytes = 0
+        self.pings_out = 0
+        self.heard = False
+        self._credentials = credentials
+        self._on_up = on_up
+        self._state = self._await_info
+        self._headers = False
+        self._max_payload = options.max_payload
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._need = 0
+        self._theirs: dict[tuple[bytes, bytes], Subscription] = {}
+        self._ours: dict[tuple[bytes, bytes], int] = {}  # (subject, queue) -> subscriptions behind it
+        own_api = (b"$JS." + options.domain.encode() + b".API.>",) if options.domain else ()
+        self._not_out = (*NEVER_CROSS, *own_api, *options.deny_exports)
+        self._not_in = (*NEVER_CROSS, *options.deny_imports)
+        self._may_go_out: dict[bytes, bool] = {}
+        self._may_come_in: dict[bytes, bool] = {}
+        self._hub_takes: tuple[bytes, ...] | None = None  # `export` of the hub's INFO
+        self._hub_gives: tuple[bytes, ...] | None = None  # `import`
+
+    # input -------------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Take what the socket gave; never raises."""
+        if self.closing:
+            return
+        self.heard = True
+        if self._parts:
+            self._parts.append(data)
+            self._held += len(data)
+            if self._held < self._need:
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
+        try:
+            position, need = self._consume(data)
+        except ProtocolError as error:
+            self.fail(error.text, error.reason)
+            return
+        if position < len(data) and not self.closing:
+            self._parts.append(data[position:])
+            self._held = len(data) - position
+            self._need = need
+
+    def _consume(self, data: bytes) -> tuple[int, int]:
+        position = 0
+        end = len(data)
+        while not self.closing:
+            after = data.find(b"\n", position) + 1
+            if not after:
+                if end - position > self.options.max_control_line * CONTROL_LINE_FACTOR:
+                    raise ProtocolError("maximum control line exceeded")
+                return position, 0
+            op = parse_leaf(data[position:after])
+            if isinstance(op, control.LeafMsg):
+                stop = after + op.size + 2
+                if op.size > self._max_payload:
+                    raise ProtocolError("Maximum Payload Violation")
+                if stop > end:
+                    return position, stop - position
+                if data[stop - 2 : stop] != CRLF:
+                    raise ProtocolError(control.UNKNOWN)
+                split = after + max(op.header_size, 0)
+                self._message(op, data[after:split], data[split : stop - 2])
+                position = stop
+            else:
+                self._operation(op)
+                position = after
+        return end, 0
+
+    def _operation(self, op: control.LeafOp) -> None:
+        match op:
+            case control.Info(text):
+                self._state(_json(text))
+            case control.LeafSub(subject, queue, weight):
+                self._learn(subject, queue, weight)
+            case control.LeafUnsub(subject, queue):
+                self._unlearn(subject, queue)
+            case control.Ping():
+                self._say(b"PONG\r\n")
+            case control.Pong():
+                self.pings_out = 0
+            case control.Err(text):
+                self.close_reason = text.decode(errors="replace").strip("' ")
+                self.loop_detected = "Loop detected" in self.close_reason or "Permissions" in self.close_reason
+            case _:  # +OK, CONNECT
+                pass
+
+    # handshake ---------------------------------------------------------------------------------------------------
+
+    def _await_info(self, info: dict[str, Any]) -> None:
+        if not info.get("client_id") or "leafnode_urls" not in info:
+            raise ProtocolError(reason="attempted to connect to wrong port: this is not a leafnode listener")
+        self.remote = info
+        self.remote_cluster = str(info.get("cluster", ""))
+        self._headers = info.get("headers") is True
+        if self.wants_tls is not None and not self.closing:
+            start = self.wants_tls
+            self.wants_tls = None
+            start()  # the shell calls send_connect when the handshake is done
+        else:
+            self.send_connect()
+
+    def send_connect(self) -> None:
+        options = self.options
+        nonce = str(self.remote.get("nonce", "")).encode()
+        fields: dict[str, object] = {
+            "version": options.version,
+            **self._credentials(nonce),
+            "server_id": options.server_id,
+            "name": options.server_name,
+            "cluster": options.server_name,
+            "headers": True,
+            "jetstream": options.jetstream,
+            "compress_mode": "not supported",
+            "remote_account": self.account.name,
+            "protocol": 1,
+        }
+        if options.domain:
+            fields["domain"] = options.domain
+        if options.deny_imports:
+            fields["deny_pub"] = [subject.decode() for subject in options.deny_imports]
+        self._say(b"CONNECT " + json.dumps(fields, separators=(",", ":")).encode() + CRLF)
+        if self.remote.get("info_on_connect") is True:
+            self._state = self._await_admission
+        else:
+            self._begin()
+
+    def _await_admission(self, info: dict[str, Any]) -> None:
+        if info.get("connect_info") is not True:
+            return
+        self._take_permissions(info)
+        self._begin()
+
+    def _update(self, info: dict[str, Any]) -> None:
+        """A later INFO: limits may have changed."""
+        self.remote.update(info)
+        if info.get("connect_info") is True:
+            self._take_permissions(info)
+
+    def _take_permissions(self, info: dict[str, Any]) -> None:
+        self._hub_gives = _allowed(info.get("import"))
+        self._hub_takes = _allowed(info.get("export"))
+        self._not_in = (*self._not_in, *_denied(info.get("import")))
+        self._not_out = (*self._not_out, *_denied(info.get("export")))
+        self._may_go_out.clear()
+        self._may_come_in.clear()
+
+    def _begin(self) -> None:
+        """Both sides know each other: exchange interest."""
+        self._state = self._update
+        self.up = True
+        loop = LOOP_PREFIX + self.options.loop_id
+        self._say(b"LS+ " + loop + CRLF)
+        for mapping in self.account.mappings:
+            self._say(b"LS+ " + mapping.source + b">\r\n")
+        for sub in self.account.subscriptions.all():
+            self._interest_changed(sub, added=True)
+        self.account.interest_listeners.append(self._interest_changed)
+        self._on_up(self)
+
+    # interest ----------------------------------------------------------------------------------------------------
+
+    def _interest_changed(self, sub: Subscription, added: bool) -> None:
+        """A subscription of ours came or went: tell the hub if it makes a difference."""
+        if sub.sink.is_remote or not self._is_wanted(sub.subject):
+            return
+        key = (sub.subject, sub.queue)
+        count = self._ours.get(key, 0) + (1 if added else -1)
+        if count > 0:
+            self._ours[key] = count
+        else:
+            self._ours.pop(key, None)
+        if sub.queue:
+            if count > 0:
+                self._say(b"LS+ %b %b %d\r\n" % (sub.subject, sub.queue, count))
+            else:
+                self._say(b"LS- %b %b\r\n" % key)
+        elif added and count == 1:
+            self._say(b"LS+ %b\r\n" % sub.subject)
+        elif not added and count == 0:
+            self._say(b"LS- %b\r\n" % sub.subject)
+
+    def _is_wanted(self, subject: bytes) -> bool:
+        """Whether the hub may and should send us what matches."""
+        if any(is_subset(subject, denied) for denied in self._not_in):
+            return False
+        return self._hub_gives is None or any(is_subset(subject, given) for given in self._hub_gives)
+
+    def _learn(self, subject: bytes, queue: bytes, weight: int) -> None:
+        if subject == LOOP_PREFIX + self.options.loop_id:
+            self.loop_detected = True
+            text = f'Loop detected for leafnode account="{self.account.name}". Delaying attempt to reconnect for 30s'
+            raise ProtocolError(text, "Loop Detected")
+        if not is_valid(subject):
+            raise ProtocolError("Invalid Subscription")
+        if any(is_subset(subject, denied) for denied in self._not_out):
+            return
+        key = (subject, queue)
+        known = self._theirs.get(key)
+        if known is not None:
+            known.weight = max(weight, 1)
+            return
+        sub = Subscription(subject, self, queue)
+        sub.weight = max(weight, 1)
+        self._theirs[key] = sub
+        self.account.subscribe(sub)
+
+    def _unlearn(self, subject: bytes, queue: bytes) -> None:
+        sub = self._theirs.pop((subject, queue), None)
+        if sub is not None:
+            self.account.unsubscribe(sub)
+
+    @property
+    def interest_count(self) -> int:
+        """Subscriptions learned from the hub, for /leafz."""
+        return len(self._theirs)
+
+    # messages ----------------------------------------------------------------------------------------------------
+
+    def _message(self, op: control.LeafMsg, block: bytes, payload: bytes) -> None:
+        self.in_msgs += 1
+        self.in_bytes += op.size
+        subject = op.subject
+        if not self._may(subject, self._may_come_in, self._not_in, self._hub_gives):
+            return  # a spoke drops in silence what it does not import
+        reply, shown = op.reply, subject
+        if reply.startswith(ACK_PREFIX):
+            reply, glued = unglue(reply)
+            shown = glued or subject
+        only: Sequence[bytes] | None = op.queues
+        mapped = self.account.mapped(subject)
+        if mapped is not subject:
+            subject = shown = mapped
+            only = None
+        self.account.publish(Message(shown, reply, block, payload), origin=self, to=subject, only_queues=only)
+
+    def forward(self, message: Message, to: bytes, queues: Sequence[bytes], *, plain: bool) -> bool:
+        """Send one message up; False if it may not cross."""
+        if self.closing or not self._may(to, self._may_go_out, self._not_out, self._hub_takes):
+            return False
+        subject, reply, block, payload = message
+        if to != subject and reply.startswith(ACK_PREFIX):
+            reply = reply + b"@" + subject
+        if queues:
+            names = b" ".join(queues)
+            middle = b"+ %b %b " % (reply, names) if reply else b"| %b " % names
+        else:
+            middle = reply + b" " if reply else b""
+        if block and self._headers:
+            size = len(block) + len(payload)
+            self.out += (b"HMSG %b %b%d %d\r\n" % (to, middle, len(block), size), block, payload, CRLF)
+        else:
+            size = len(payload)
+            self.out += (b"LMSG %b %b%d\r\n" % (to, middle, size), payload, CRLF)
+        self.out_msgs += 1
+        self.out_bytes += size
+        self.wake()
+        return True
+
+    def deliver(self, sub: Subscription, message: Message, to: bytes) -> bool:
+        """As any sink; the account uses `forward`, which also carries the queues."""
+        return self.forward(message, to, (sub.queue,) if sub.queue else (), plain=not sub.queue)
+
+    def _may(
+        self, subject: bytes, verdicts: dict[bytes, bool], denied: tuple[bytes, ...], allowed: tuple[bytes, ...] | None
+    ) -> bool:
+        verdict = verdicts.get(subject)
+        if verdict is None:
+            verdict = not any(matches(pattern, subject) for pattern in denied)
+            if verdict and allowed is not None:
+                verdict = any(matches(pattern, subject) for pattern in allowed)
+            if len(verdicts) >= VERDICTS_MAX:
+                verdicts.clear()
+            verdicts[subject] = verdict
+        return verdict
+
+    # output ------------------------------------------------------------------------------------------------------
+
+    def _say(self, text: bytes) -> None:
+        self.out.append(text)
+        self.wake()
+
+    def ping(self) -> None:
+        self.pings_out += 1
+        self._say(b"PING\r\n")
+
+    def fail(self, text: str, reason: str) -> None:
+        if self.closing:
+            return
+        if text:
+            self._say(b"-ERR '%b'\r\n" % text.encode())
+        self.close_reason = reason or text
+        self.end()
+
+    def end(self) -> None:
+        """The link is gone: forget what it taught us."""
+        if self.closing:
+            return
+        self.closing = True
+        if self._interest_changed in self.account.interest_listeners:
+            self.account.interest_listeners.remove(self._interest_changed)
+        for sub in self._theirs.values():
+            self.account.unsubscribe(sub)
+        self._theirs.clear()
+        self._ours.clear()
+        self._parts.clear()
+        self.wake()
+
+
+def unglue(reply: bytes) -> tuple[bytes, bytes]:
+    """`$JS.ACK.….2@orders.7` -> (`$JS.ACK.….2`, `orders.7`); no subject: empty.
+
+    Names of streams and consumers may hold an @ themselves, so the first one after eight dots counts.
+    """
+    position = 0
+    for _ in range(ACK_DOTS):
+        position = reply.find(b".", position) + 1
+        if not position:
+            return reply, b""
+    at = reply.find(b"@", position)
+    return (reply, b"") if at < 0 else (reply[:at], reply[at + 1 :])
+
+
+def _json(text: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ProtocolError(reason=f"INFO is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ProtocolError(reason="INFO is not an object")
+    return value
+
+
+def _allowed(permission: object) -> tuple[bytes, ...] | None:
+    listed = permission.get("allow") if isinstance(permission, dict) else None
+    return tuple(str(subject).encode() for subject in listed) if isinstance(listed, list) and listed else None
+
+
+def _denied(permission: object) -> tuple[bytes, ...]:
+    listed = permission.get("deny") if isinstance(permission, dict) else None
+    return tuple(str(subject).encode() for subject in listed) if isinstance(listed, list) else ()
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,555 @@
+"""A client connection without its socket: bytes in with `receive`, bytes out of `take_output`.
+
+The path of a published message, fastest first; each falls through to the next, and all do the same:
+
+1. a whole control line seen before (`PUB sensors.7 42`): one look into a dict gives who gets it and the prepared
+   `MSG` lines; two list appends a receiver;
+2. a subject seen before: the rest of the frame (reply, size, payload) is forwarded as it came, for `MSG` and `PUB`
+   end alike; one slice, two appends a receiver;
+3. anything else: parsed, checked, published to the account.
+
+`receive` never raises and never waits. What the shell must do it learns from `closing` and from `wake`.
+Source: spec client-protocol sections 1 to 10.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Protocol
+
+from leafnode.errors import ProtocolError
+from leafnode.route.account import Account, Appender, Route
+from leafnode.route.auth import User
+from leafnode.route.message import Message, Subscription
+from leafnode.route.permissions import REMEMBERED_MAX, Permissions, ReplyBudget
+from leafnode.route.subject import is_publishable, is_valid
+from leafnode.wire import control, headers
+from leafnode.wire.control import CRLF, parse_client
+
+LINES_MAX = 2048  # whole control lines a connection remembers; about 0.5 KB each
+RESERVED_REPLIES = (b"$JS.ACK.", b"_R_.", b"_GR_.")
+CR, LF = 13, 10
+
+# size of the payload with its line end, route, prepared heads, size without line end
+Line = tuple[int, Route, list[tuple[Appender, bytes]], int]
+
+
+class Host(Protocol):
+    """What a session needs of the server that it belongs to."""
+
+    max_payload: int
+    max_control_line: int
+    max_subscriptions: int  # per connection; 0: unlimited
+    pedantic_trace: bool
+
+    def authenticate(self, session: "Session", options: dict[str, object]) -> User | None: ...
+    def account_of(self, user: User) -> Account: ...
+    def info(self, session: "Session", *, connected: bool) -> bytes: ...
+    def now_ns(self) -> int: ...
+    def on_connect(self, session: "Session") -> None: ...
+    def trace(self, session: "Session", line: bytes) -> None: ...
+
+
+class Session:
+    """One client. Implements `FastSink`: routes write into `out` and call `wake` once per turn."""
+
+    is_remote = False
+
+    def __init__(self, host: Host, client_id: int, *, nonce: bytes = b"", auth_required: bool = False) -> None:
+        self.host = host
+        self.client_id = client_id
+        self.nonce = nonce
+        self.out: list[bytes] = []
+        self.wake: Callable[[], None] = _nothing
+        self.closing = False
+        self.close_reason = ""
+        self.connected = False  # a CONNECT was accepted
+        self.auth_required = auth_required
+        self.user: User | None = None
+        self.account: Account | None = None
+        self.subs: dict[bytes, Subscription] = {}
+        self.name = self.lang = self.version = ""
+        self.in_msgs = self.in_bytes = self.out_msgs = self.out_bytes = 0
+        self.pings_out = 0  # server PINGs not yet answered
+        self.heard = False  # something arrived since the last ping timer
+        # options of CONNECT, with the defaults of a client that never sends one
+        self.verbose = self.pedantic = self.echo = True
+        self.takes_headers = self.no_responders = False
+        self.protocol = 0
+        # input
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._need = 0
+        # caches
+        self.fast = True  # False: the complete way for everything (the property test compares both)
+        self._remembers = False
+        self._lines: dict[bytes, Line] = {}
+        self._fed: set[Session] = set()  # who got something in this turn
+        self.congested = False  # set by the shell: the socket takes less than we write
+        self.slowed = False  # one of our receivers is congested: the shell lets us wait a moment
+        self._may_publish: dict[bytes, bool] = {}
+        self._permissions: Permissions | None = None
+        self._replies: ReplyBudget | None = None
+        self._info_due = False
+        self.traced = False
+
+    # input -------------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Take what the socket gave. Any chunking of the same bytes has the same effect."""
+        if self.closing:
+            return
+        self.heard = True
+        if self._parts:
+            self._parts.append(data)
+            self._held += len(data)
+            if self._held < self._need:
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
+        try:
+            position, need = self._consume(data)
+        except ProtocolError as error:
+            self.fail(error.text, error.reason)
+            position, need = len(data), 0
+        if position < len(data) and not self.closing:
+            rest = data[position:] if position else data
+            self._parts.append(rest)
+            self._held = len(rest)
+            self._need = need
+        if self._fed:
+            for fed in self._fed:
+                fed.wake()
+                self.slowed = self.slowed or fed.congested
+            self._fed.clear()
+
+    def _consume(self, data: bytes) -> tuple[int, int]:  # noqa: C901 (one call a message would cost more than it does)
+        """Work off all complete operations; returns where it stopped and how many bytes it needs from there."""
+        position = 0
+        end = len(data)
+        find = data.find
+        known = self._lines.get
+        last: Line | None = None
+        run = 0  # messages in a row with the same line: settled together
+        while True:
+            after = find(b"\n", position) + 1
+            if not after:
+                if run:
+                    self._settle(last, run)
+                return self._incomplete_line(end, position)
+            line = data[position:after]
+            hit = known(line)
+            if hit is not None:
+                size, route, targets, _ = hit
+                stop = after + size
+                if stop > end:
+                    if run:
+                        self._settle(last, run)
+                    return position, stop - position
+                if not route.stale and data[stop - 1] == LF and data[stop - 2] == CR:
+                    body = data[after:stop]
+                    for append, head in targets:
+                        append(head)
+                        append(body)
+                    if hit is last:
+                        run += 1
+                    else:
+                        if run:
+                            self._settle(last, run)
+                        last = hit
+                        run = 1
+                    position = stop
+                    continue
+                del self._lines[line]
+            if run:
+                self._settle(last, run)
+                run = 0
+            stop = self._forward_known_subject(line, data, position, after, end) if self._remembers else 0
+            if not stop:
+                stop = self._operation(line, data, after, end)
+                if self.closing:
+                    return end, 0
+            if stop > end:
+                return position, stop - position
+            position = stop
+
+    def _settle(self, line: Line | None, run: int) -> None:
+        """Count what the fast way delivered."""
+        assert line is not None
+        self._count(line[1], run, run * line[3])
+
+    def _count(self, route: Route, messages: int, size: int) -> None:
+        self.in_msgs += messages
+        self.in_bytes += size
+        fed = self._fed
+        for sub in route.subs:
+            sub.delivered += messages
+            sink: Session = sub.sink  # type: ignore[assignment]
+            sink.out_msgs += messages
+            sink.out_bytes += size
+            fed.add(sink)
+
+    def _incomplete_line(self, end: int, position: int) -> tuple[int, int]:
+        if end - position > self.host.max_control_line:
+            raise ProtocolError("maximum control line exceeded", "Maximum Control Line Exceeded")
+        return position, 0
+
+    def _forward_known_subject(self, line: bytes, data: bytes, position: int, after: int, end: int) -> int:
+        """Second way: the subject is known, the rest goes out as it came. 0: not possible; else where it ends."""
+        if line[:4] != b"PUB ":
+            return 0
+        space = line.find(b" ", 4)
+        account = self.account
+        assert account is not None
+        matched = account.routes.get(line[4:space])
+        if matched is None:
+            return 0
+        route = matched.route
+        targets = route.targets
+        if not targets:
+            return 0
+        rest = line[space + 1 :]
+        args = rest.split()
+        if len(args) == 1:
+            if len(rest) != len(args[0]) + 2:  # odd spacing is not forwarded as it came
+                return 0
+        elif len(args) != 2 or len(rest) != len(args[0]) + len(args[1]) + 3 or args[0].startswith(RESERVED_REPLIES):
+            return 0
+        if not args[-1].isdigit():
+            return 0
+        size = int(args[-1])
+        if size > self.host.max_payload:
+            return 0
+        stop = after + size + 2
+        if stop > end:
+            return stop
+        if data[stop - 1] != LF or data[stop - 2] != CR:
+            return 0
+        body = data[position + space + 1 : stop]
+        for append, head in targets:
+            append(b"MSG " + head)
+            append(body)
+        self._count(route, 1, size)
+        if len(args) == 1:
+            self._remember(line, route, size)
+        return stop
+
+    def _remember(self, line: bytes, route: Route, size: int, header_size: int = -1) -> None:
+        if len(self._lines) >= LINES_MAX:
+            self._lines.clear()
+        if header_size < 0:
+            tail = b"%d\r\n" % size
+            heads = [(append, b"MSG " + head + tail) for append, head in route.targets or ()]
+        else:
+            tail = b"%d %d\r\n" % (header_size, size)
+            heads = [(append, b"HMSG " + head + tail) for append, head in route.targets or ()]
+        self._lines[line] = (size + 2, route, heads, size)
+
+    # the complete way --------------------------------------------------------------------------------------------
+
+    def _operation(self, line: bytes, data: bytes, after: int, end: int) -> int:
+        """Third way. Returns where the operation ends; beyond `end` if its payload is not there yet."""
+        if len(line) > self.host.max_control_line + 8:  # the limit is on the arguments
+            raise ProtocolError("maximum control line exceeded", "Maximum Control Line Exceeded")
+        op = parse_client(line)
+        if not self.connected and not isinstance(op, control.Connect) and not self._admit_without_connect(op):
+            return end
+        if isinstance(op, control.Pub):
+            return self._pub(op, line, data, after, end)
+        if self.traced:
+            self.host.trace(self, line)
+        match op:
+            case control.Ping():
+                self._pong()
+            case control.Pong():
+                self.pings_out = 0
+            case control.Sub(subject, queue, sid):
+                self._subscribe(subject, queue, sid)
+            case control.Unsub(sid, maximum):
+                self._unsubscribe(sid, maximum)
+            case control.Connect(text):
+                self._connect(text)
+            case control.Err():
+                raise ProtocolError(reason="Client Error")
+            case _:  # INFO and +OK from a client are ignored
+                pass
+        return after
+
+    def _admit_without_connect(self, op: control.Op) -> bool:
+        """A client that never sends CONNECT is welcome where nobody needs credentials."""
+        if self.account is not None:
+            return True
+        user = None if self.auth_required else self.host.authenticate(self, {})
+        if user is None:
+            self.fail("Authorization Violation", "Authentication Failure")
+            return False
+        self._enter(user)
+        return True
+
+    def _pub(self, op: control.Pub, line: bytes, data: bytes, after: int, end: int) -> int:
+        if op.size > self.host.max_payload:
+            raise ProtocolError("Maximum Payload Violation", "Maximum Message Payload Exceeded")
+        if op.header_size >= 0 and not self.takes_headers:
+            raise ProtocolError("message headers not supported", "Protocol Violation")
+        stop = after + op.size + 2
+        if stop > end:
+            return stop
+        if data[stop - 1] != LF or data[stop - 2] != CR:
+            raise ProtocolError(control.UNKNOWN)
+        if self.traced:
+            self.host.trace(self, line)
+        split = after + max(op.header_size, 0)
+        message = Message(op.subject, op.reply, data[after:split], data[split : stop - 2])
+        self.in_msgs += 1
+        self.in_bytes += op.size
+        self._publish(message, line, op)
+        return stop
+
+    def _publish(self, message: Message, line: bytes, op: control.Pub) -> None:
+        if not self._allowed(message):
+            return
+        account = self.account
+        assert account is not None
+        if account.mappings:
+            message = message._replace(subject=account.mapped(message.subject))
+        reached = account.publish(message, origin=self, echo=self.echo)
+        if not reached and message.reply and self.no_responders:
+            self._answer_no_responders(message)
+        if self._remembers and not message.reply:
+            self._maybe_remember(message, line, op, account)
+        if self.verbose:
+            self._say(b"+OK\r\n")
+
+    def _maybe_remember(self, message: Message, line: bytes, op: control.Pub, account: Account) -> None:
+        """Prepare the first way for this line, if its route is one that can be prepared."""
+        if message.subject is not op.subject and message.subject != op.subject:
+            return  # mapped
+        route = account.match(message.subject).route
+        if route.targets is None or (op.header_size > 0 and not route.all_take_headers):
+            return
+        if op.header_size != 0:
+            self._remember(line, route, op.size, op.header_size)
+
+    def _allowed(self, message: Message) -> bool:
+        reply = message.reply
+        if reply and reply.startswith(RESERVED_REPLIES):
+            self._permission_error(b'Publish with Reply of "%b"' % reply)
+            return False
+        if self.pedantic and not is_publishable(message.subject):
+            self._error("Invalid Publish Subject")
+        if self._permissions is not None and not self._permitted(message.subject):
+            self._permission_error(b'Publish to "%b"' % message.subject)
+            return False
+        return True
+
+    def _permitted(self, subject: bytes) -> bool:
+        verdict = self._may_publish.get(subject)
+        if verdict is None:
+            assert self._permissions is not None
+            verdict = self._permissions.may_publish(subject)
+            if len(self._may_publish) >= REMEMBERED_MAX:
+                self._may_publish.clear()
+            self._may_publish[subject] = verdict
+        if verdict or self._replies is None:
+            return verdict
+        return self._replies.take(subject, self.host.now_ns())
+
+    def _answer_no_responders(self, message: Message) -> None:
+        assert self.account is not None
+        for sub in self.account.subscriptions.match(message.reply):
+            if sub.sink is self:
+                block = headers.status(503, "", ("Nats-Subject", message.subject.decode("utf-8", "replace")))
+                self.deliver(sub, Message(message.reply, b"", block, b""), message.reply)
+                return
+
+    # connecting --------------------------------------------------------------------------------------------------
+
+    def _connect(self, text: bytes) -> None:
+        try:
+            options = json.loads(text)
+        except ValueError:
+            options = None
+        if not isinstance(options, dict):
+            raise ProtocolError(reason="Protocol Violation: CONNECT is not JSON")
+        self._forget_subscriptions()
+        self._take_options(options)
+        user = self.host.authenticate(self, options)
+        if user is None or "account" in options or "new_account" in options:
+            self.fail("Authorization Violation", "Authentication Failure")
+            return
+        self._enter(user)
+        self.connected = True
+        self._info_due = self.protocol >= 1
+        self.host.on_connect(self)
+        if self.verbose and not self.closing:
+            self._say(b"+OK\r\n")
+
+    def _take_options(self, options: dict[str, object]) -> None:
+        self.verbose = options.get("verbose", True) is True
+        self.pedantic = options.get("pedantic", True) is True
+        self.echo = options.get("echo", True) is not False
+        self.takes_headers = options.get("headers", False) is True
+        self.no_responders = options.get("no_responders", False) is True
+        protocol = options.get("protocol", 0)
+        self.name, self.lang, self.version = (str(options.get(key, "") or "") for key in ("name", "lang", "version"))
+        if self.no_responders and not self.takes_headers:
+            raise ProtocolError("no responders requires headers support", "No Responders Requires Headers")
+        if protocol not in (0, 1):
+            raise ProtocolError("invalid client protocol", "Bad Client Protocol Version")
+        self.protocol = int(protocol)
+
+    def _enter(self, user: User) -> None:
+        if self.account is not None:
+            self.account.connections -= 1
+        self.user = user
+        self.account = self.host.account_of(user)
+        self.account.connections += 1
+        self._permissions = user.permissions
+        responses = user.permissions.responses if user.permissions else None
+        self._replies = ReplyBudget(responses) if responses else None
+        self._may_publish.clear()
+        self._lines.clear()
+        self._remembers = (
+            self.fast and self.echo and not (self.verbose or self.pedantic or self._permissions or self.traced)
+        )
+
+    def forget_routes(self) -> None:
+        """After a change of rules: nothing prepared may be used any more."""
+        self._lines.clear()
+        self._may_publish.clear()
+
+    def _pong(self) -> None:
+        self._say(b"PONG\r\n")
+        if self._info_due:
+            self._info_due = False
+            self._say(self.host.info(self, connected=True))
+
+    # subscriptions -----------------------------------------------------------------------------------------------
+
+    def _subscribe(self, subject: bytes, queue: bytes, sid: bytes) -> None:
+        account = self.account
+        assert account is not None
+        if not is_valid(subject):
+            self._error("Invalid Subject")
+            return
+        if sid not in self.subs:
+            limit = self.host.max_subscriptions
+            if limit and len(self.subs) >= limit:
+                self._error("maximum subscriptions exceeded")
+                return
+            if not self._may_subscribe(subject, queue):
+                return
+            sub = Subscription(subject, self, queue, sid)
+            sub.filtered = self._replies is not None or bool(
+                self._permissions and self._permissions.needs_filter(subject)
+            )
+            self.subs[sid] = sub
+            account.subscribe(sub)
+        if self.verbose:
+            self._say(b"+OK\r\n")
+
+    def _may_subscribe(self, subject: bytes, queue: bytes) -> bool:
+        allowed = queue != b"_sys_" and (self._permissions is None or self._permissions.may_subscribe(subject, queue))
+        if not allowed:
+            named = b' using queue "%b"' % queue if queue else b""
+            self._permission_error(b'Subscription to "%b"' % subject + named)
+        return allowed
+
+    def _unsubscribe(self, sid: bytes, maximum: int) -> None:
+        sub = self.subs.get(sid)
+        if sub is not None:
+            assert self.account is not None
+            if maximum > sub.delivered:
+                sub.max = maximum
+                self.account.forget_routes(sub.subject)
+            else:
+                self._drop(sub)
+        if self.verbose:
+            self._say(b"+OK\r\n")
+
+    def _drop(self, sub: Subscription) -> None:
+        self.subs.pop(sub.sid, None)
+        if self.account is not None:
+            self.account.unsubscribe(sub)
+
+    def _forget_subscriptions(self) -> None:
+        for sub in list(self.subs.values()):
+            self._drop(sub)
+
+    # output ------------------------------------------------------------------------------------------------------
+
+    def deliver(self, sub: Subscription, message: Message, to: bytes) -> bool:
+        """One copy for one of our subscriptions."""
+        if self.closing or not sub.active:
+            return False
+        if sub.filtered and not self._may_receive(message):
+            return False
+        sub.delivered += 1
+        subject, reply, block, payload = message
+        space = b" " if reply else b""
+        if block and self.takes_headers:
+            size = len(block) + len(payload)
+            head = b"HMSG %b %b %b%b%d %d\r\n" % (subject, sub.sid, reply, space, len(block), size)
+            self.out += (head, block, payload, CRLF)
+        else:
+            size = len(payload)
+            self.out += (b"MSG %b %b %b%b%d\r\n" % (subject, sub.sid, reply, space, size), payload, CRLF)
+        self.out_msgs += 1
+        self.out_bytes += size
+        if sub.max and sub.delivered >= sub.max:
+            self._drop(sub)
+        self.wake()
+        return True
+
+    def _may_receive(self, message: Message) -> bool:
+        if self._permissions is not None and not self._permissions.may_receive(message.subject):
+            return False
+        if self._replies is not None and message.reply:
+            self._replies.received(message.reply, self.host.now_ns())
+        return True
+
+    def _say(self, text: bytes) -> None:
+        self.out.append(text)
+        self.wake()
+
+    def _error(self, text: str) -> None:
+        self._say(b"-ERR '%b'\r\n" % text.encode())
+
+    def _permission_error(self, what: bytes) -> None:
+        self._say(b"-ERR 'Permissions Violation for %b'\r\n" % what)
+
+    def greet(self) -> None:
+        """First words to a new client."""
+        self._say(self.host.info(self, connected=False))
+
+    def ping(self) -> None:
+        self.pings_out += 1
+        self._say(b"PING\r\n")
+
+    def take_output(self) -> list[bytes]:
+        """What to write, in order; the caller must copy it out before anything else runs (the list is reused)."""
+        return self.out
+
+    def fail(self, text: str, reason: str) -> None:
+        """Close: say why if there are words for it, write what is waiting, then end."""
+        if self.closing:
+            return
+        if text:
+            self._error(text)
+        self.close_reason = reason
+        self.end()
+
+    def end(self) -> None:
+        """The connection is gone or going: nothing more is received or delivered."""
+        if self.closing:
+            return
+        self.closing = True
+        self._forget_subscriptions()
+        if self.account is not None:
+            self.account.connections -= 1
+        self._lines.clear()
+        self._parts.clear()
+        self.wake()
+
+
+def _nothing() -> None:
+    pass
