@@ -39,7 +39,6 @@ class Host(Protocol):
     max_payload: int
     max_control_line: int
     max_subscriptions: int  # per connection; 0: unlimited
-    pedantic_trace: bool
 
     def authenticate(self, session: "Session", options: dict[str, object]) -> User | None: ...
     def account_of(self, user: User) -> Account: ...

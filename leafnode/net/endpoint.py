@@ -1,0 +1,161 @@
+"""Bytes between one socket and one connection object of the core: the part that clients and links share.
+
+The core appends to its `out` list and calls `wake`; the endpoint writes everything at the end of the loop turn, joined
+into one `write`. A peer that does not read is given up at `max_pending` bytes, or when it took nothing at all for the
+write deadline. Nothing is decided here.
+"""
+
+import asyncio
+import socket
+from typing import Protocol, cast
+
+HIGH_WATER = 1024 * 1024  # bytes waiting in a socket's buffer from which its peer counts as congested
+LOW_WATER = 256 * 1024  # and below which it no longer does
+
+
+class Core(Protocol):
+    """A connection without its socket: `Session` and `Leaf`."""
+
+    out: list[bytes]
+    closing: bool
+    close_reason: str
+    pings_out: int
+    heard: bool
+
+    def receive(self, data: bytes) -> None: ...
+    def ping(self) -> None: ...
+    def fail(self, text: str, reason: str) -> None: ...
+    def end(self) -> None: ...
+
+
+class Endpoint(asyncio.Protocol):
+    """One socket. Subclasses make the core in `opened` and clean up in `closed`."""
+
+    core: Core
+    transport: asyncio.Transport
+
+    def __init__(self, *, max_pending: int, write_deadline_s: float, ping_interval_s: float, ping_max: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._max_pending = max_pending
+        self._write_deadline_s = write_deadline_s
+        self._ping_interval_s = ping_interval_s
+        self._ping_max = ping_max
+        self._flush_due = False
+        self._written = 0  # bytes handed to the transport so far
+        self._deadline: asyncio.TimerHandle | None = None
+        self._drained_before = 0
+        self._pinger: asyncio.TimerHandle | None = None
+        self._ended = False
+
+    # asyncio.Protocol --------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        raw = transport.get_extra_info("socket")
+        if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.opened()
+
+    def opened(self) -> None:
+        """The socket is there; called once."""
+
+    def closed(self) -> None:
+        """The socket is gone; called once."""
+
+    def data_received(self, data: bytes) -> None:
+        self.core.receive(data)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        for timer in (self._deadline, self._pinger):
+            if timer is not None:
+                timer.cancel()
+        if not self.core.closing:
+            self.core.close_reason = self.core.close_reason or ("Client Closed" if exc is None else "Read Error")
+            self.core.end()
+        self.core.out.clear()
+        self.closed()
+
+    def pause_writing(self) -> None:
+        self.congested(True)
+        self._drained_before = self._drained()
+        self._deadline = self._loop.call_later(self._write_deadline_s, self._check_deadline)
+
+    def resume_writing(self) -> None:
+        self.congested(False)
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def congested(self, is_congested: bool) -> None:
+        """The peer takes less than we write, or takes it again."""
+
+    # output ------------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something is in `out`, or the core closes: write at the end of this loop turn."""
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        self._flush_due = False
+        core = self.core
+        if self._ended:
+            core.out.clear()
+            return
+        out = core.out
+        if out:
+            data = b"".join(out) if len(out) > 1 else out[0]
+            out.clear()
+            self._written += len(data)
+            self.transport.write(data)
+            if not core.closing and self.transport.get_write_buffer_size() > self._max_pending:
+                self.give_up("Slow Consumer (Pending Bytes)")
+                return
+        if core.closing:
+            self.transport.close()
+
+    def give_up(self, reason: str) -> None:
+        """Close without another word: the peer does not read anyway."""
+        self.core.close_reason = reason
+        self.core.end()
+        self.transport.abort()
+
+    def _drained(self) -> int:
+        return self._written - self.transport.get_write_buffer_size()
+
+    def _check_deadline(self) -> None:
+        drained = self._drained()
+        if drained == self._drained_before:
+            self.give_up("Slow Consumer (Write Deadline)")
+            return
+        self._drained_before = drained
+        self._deadline = self._loop.call_later(self._write_deadline_s, self._check_deadline)
+
+    # pings -------------------------------------------------------------------------------------------------------
+
+    def start_pings(self, first_s: float) -> None:
+        self._pinger = self._loop.call_later(min(first_s, self._ping_interval_s), self._ping)
+
+    def _ping(self) -> None:
+        core = self.core
+        if core.closing:
+            return
+        if core.pings_out >= self._ping_max:
+            core.fail("Stale Connection", "Stale Connection")
+            return
+        if core.pings_out or not self.quiet_ping():
+            core.ping()
+        core.heard = False
+        self._pinger = self._loop.call_later(self._ping_interval_s, self._ping)
+
+    def quiet_ping(self) -> bool:
+        """Whether recent traffic makes a PING unnecessary."""
+        return self.core.heard

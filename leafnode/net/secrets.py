@@ -1,0 +1,115 @@
+"""Proofs of identity: bcrypt hashes, Ed25519 signatures over a nonce, .creds files. The only file with cryptography.
+
+An nkey is base32 of a prefix byte, 32 bytes of key and a CRC-16; a seed has two prefix bytes (spec auth). The libraries
+are imported when they are first needed: most sites need none of this.
+"""
+
+import base64
+import binascii
+import importlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from leafnode.errors import ConfigError
+
+SEED_BYTES = 32
+_BLOCK = re.compile(r"-----BEGIN (?P<kind>[A-Z ]+)-----\s*(?P<body>\S+)\s*-+END [A-Z ]+-+")
+
+
+def check_hash(given: str, configured: str) -> bool:
+    """Whether a password matches a bcrypt hash."""
+    checkpw = _bcrypt_check()
+    try:
+        return checkpw(given.encode(), configured.encode())
+    except ValueError:
+        return False
+
+
+def _bcrypt_check() -> Callable[[bytes, bytes], bool]:
+    try:
+        module = importlib.import_module("bcrypt")
+    except ImportError as error:
+        raise ConfigError(
+            "the configuration has bcrypt passwords ($2a$…): install the library with: pip install bcrypt"
+        ) from error
+    check: Callable[[bytes, bytes], bool] = module.checkpw
+    return check
+
+
+def require_bcrypt() -> None:
+    """Refuse to start rather than turn every client away later. Raises ConfigError."""
+    _bcrypt_check()
+
+
+def decode_nkey(text: str) -> bytes:
+    """Raw bytes of an nkey without its checksum. Raises ValueError."""
+    raw = base64.b32decode(text + "=" * (-len(text) % 8))
+    if len(raw) < 4 or binascii.crc_hqx(raw[:-2], 0) != int.from_bytes(raw[-2:], "little"):
+        raise ValueError("not an nkey: wrong checksum")
+    return raw[:-2]
+
+
+def check_signature(nkey: str, nonce: bytes, signature: str) -> bool:
+    """Whether `signature` (base64, with or without padding, URL-safe or not) is the user's over the nonce."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        public = Ed25519PublicKey.from_public_bytes(decode_nkey(nkey)[1:])
+        text = signature.replace("+", "-").replace("/", "_").rstrip("=")
+        public.verify(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), nonce)
+    except (ValueError, InvalidSignature, binascii.Error):
+        return False
+    return True
+
+
+class Signer:
+    """A seed that signs nonces."""
+
+    def __init__(self, seed: str) -> None:
+        """Raises ConfigError when `seed` is none (its text is not shown)."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        try:
+            raw = decode_nkey(seed.strip())
+            self._key = Ed25519PrivateKey.from_private_bytes(raw[2 : 2 + SEED_BYTES])
+        except (ValueError, binascii.Error) as error:
+            raise ConfigError(f"not an nkey seed (SU…): {error}") from error
+        kind = (raw[0] & 7) << 5 | raw[1] >> 3
+        public = bytes([kind]) + self._key.public_key().public_bytes_raw()
+        checked = public + binascii.crc_hqx(public, 0).to_bytes(2, "little")
+        self.public = base64.b32encode(checked).decode().rstrip("=")
+
+    def sign(self, nonce: bytes) -> str:
+        return base64.urlsafe_b64encode(self._key.sign(nonce)).decode().rstrip("=")
+
+
+class Credentials:
+    """How a link proves itself: a .creds file (JWT and seed), or an nkey seed alone."""
+
+    def __init__(self, *, creds_file: str = "", nkey: str = "") -> None:
+        """Raises ConfigError when a file cannot be read or holds something else."""
+        self._jwt = ""
+        if creds_file:
+            self._jwt, seed = _read_creds(creds_file)
+        else:
+            seed = Path(nkey).read_text().strip() if not nkey.startswith("S") else nkey
+        self._signer = Signer(seed)
+
+    def prove(self, nonce: bytes) -> dict[str, str]:
+        """Fields of CONNECT."""
+        signature = self._signer.sign(nonce)
+        return {"jwt": self._jwt, "sig": signature} if self._jwt else {"nkey": self._signer.public, "sig": signature}
+
+
+def _read_creds(path: str) -> tuple[str, str]:
+    try:
+        text = Path(path).read_text()
+    except OSError as error:
+        raise ConfigError(f"cannot read the credentials file {path}: {error.strerror}") from error
+    found = {match["kind"]: match["body"] for match in _BLOCK.finditer(text)}
+    try:
+        return found["NATS USER JWT"], found["USER NKEY SEED"]
+    except KeyError as error:
+        raise ConfigError(f"{path} is no credentials file: it has no block {error}") from error

@@ -1,0 +1,231 @@
+"""The client listener: sockets, timers and limits around `Session`.
+
+`ClientHost` is what sessions ask (who may connect, what INFO says) and what the monitor reads. A publisher whose
+receivers are congested waits a moment before it is read again, and one that fills the journal waits until the disk
+has caught up: TCP carries the pressure to where it comes from.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from leafnode.net.endpoint import Endpoint
+from leafnode.route.account import Account
+from leafnode.route.auth import Authenticator, User
+from leafnode.route.session import Session
+
+STALL_SECONDS = 0.005  # a publisher's pause when a receiver is congested; nats-server stalls for 2 to 5 ms
+FIRST_PING_SECONDS = 2.0  # after connecting, to learn that the peer answers (nats-server)
+NONCE_BYTES = 11  # 15 characters of base64
+
+log = logging.getLogger("leafnode.client")
+
+
+class ClientHost:
+    """Everything that client connections share."""
+
+    def __init__(
+        self,
+        *,
+        info: Mapping[str, Any],
+        authenticator: Authenticator,
+        account_of: Callable[[str], Account],
+        make_nonce: Callable[[], bytes],
+        max_payload: int,
+        max_control_line: int,
+        max_pending: int,
+        max_connections: int,
+        max_subscriptions: int,
+        ping_interval_s: float,
+        ping_max: int,
+        write_deadline_s: float,
+        auth_timeout_s: float,
+        trace: bool = False,
+    ) -> None:
+        """`info`: the fields of INFO that are the same for all clients. Sizes are bytes; -1 or 0: no limit."""
+        self.info_fields = dict(info)
+        self.authenticator = authenticator
+        self.max_payload = max_payload
+        self.max_control_line = max_control_line
+        self.max_pending = max_pending
+        self.max_connections = max_connections
+        self.max_subscriptions = max(max_subscriptions, 0)
+        self.ping_interval_s = ping_interval_s
+        self.ping_max = ping_max
+        self.write_deadline_s = write_deadline_s
+        self.auth_timeout_s = auth_timeout_s
+        self.traced = trace
+        self.connections: dict[int, ClientConnection] = {}
+        self.total_connections = 0
+        self.slow_consumers = 0
+        self.stale_connections = 0
+        self.stalled = 0
+        self.in_msgs = self.in_bytes = self.out_msgs = self.out_bytes = 0  # of connections that are gone
+        self.journal_full: Callable[[], bool] = _never
+        self._account_of = account_of
+        self._make_nonce = make_nonce
+        self._waiting_for_disk: set[ClientConnection] = set()
+
+    # what sessions ask -------------------------------------------------------------------------------------------
+
+    def authenticate(self, session: Session, options: dict[str, object]) -> User | None:
+        if not options:
+            return self.authenticator.anonymous()
+        user = self.authenticator.authenticate(options, session.nonce)
+        if user is None:
+            log.error("%s - authentication error", self._who(session))
+        return user
+
+    def account_of(self, user: User) -> Account:
+        return self._account_of(user.account)
+
+    def now_ns(self) -> int:
+        return time.time_ns()
+
+    def on_connect(self, session: Session) -> None:
+        log.debug("%s - connected", self._who(session))
+
+    def trace(self, session: Session, line: bytes) -> None:
+        text = line.decode(errors="replace").strip()
+        if text[:7].upper() == "CONNECT":
+            text = "CONNECT {...}"  # holds secrets
+        log.log(logging.DEBUG, "%s - <<- [%s]", self._who(session), text)
+
+    def info(self, session: Session, *, connected: bool) -> bytes:
+        connection = self.connections.get(session.client_id)
+        fields = {**self.info_fields, "client_id": session.client_id}
+        if connection is not None:
+            fields["client_ip"] = connection.peer[0]
+        if session.nonce:
+            fields["nonce"] = session.nonce.decode()
+        if self.authenticator.required:
+            fields["auth_required"] = True
+        if connected:
+            fields["connect_info"] = True
+            fields["remote_account"] = session.account.name if session.account else ""
+        return b"INFO " + json.dumps(fields, separators=(",", ":")).encode() + b" \r\n"
+
+    def _who(self, session: Session) -> str:
+        connection = self.connections.get(session.client_id)
+        address = f"{connection.peer[0]}:{connection.peer[1]}" if connection else "?"
+        return f"{address} - cid:{session.client_id}"
+
+    # connections -------------------------------------------------------------------------------------------------
+
+    def accept(self) -> "ClientConnection":
+        """A protocol object for the next socket."""
+        self.total_connections += 1
+        nonce = self._make_nonce() if self.authenticator.wants_nonce else b""
+        required = self.authenticator.anonymous() is None
+        session = Session(self, self.total_connections, nonce=nonce, auth_required=required)
+        session.traced = self.traced
+        return ClientConnection(self, session)
+
+    def forget(self, connection: "ClientConnection") -> None:
+        session = connection.session
+        self.connections.pop(session.client_id, None)
+        self._waiting_for_disk.discard(connection)
+        self.in_msgs += session.in_msgs
+        self.in_bytes += session.in_bytes
+        self.out_msgs += session.out_msgs
+        self.out_bytes += session.out_bytes
+        if session.close_reason.startswith("Slow Consumer"):
+            self.slow_consumers += 1
+            log.warning("%s - %s", connection.name, session.close_reason)
+        elif session.close_reason == "Stale Connection":
+            self.stale_connections += 1
+        log.debug("%s - closed: %s", connection.name, session.close_reason)
+
+    def wait_for_disk(self, connection: "ClientConnection") -> None:
+        self._waiting_for_disk.add(connection)
+
+    def on_room(self) -> None:
+        """The journal has room again."""
+        waiting, self._waiting_for_disk = self._waiting_for_disk, set()
+        for connection in waiting:
+            connection.resume()
+
+    def totals(self) -> dict[str, int]:
+        """Messages and payload bytes in and out since the start, of all connections that ever were."""
+        sums = {name: getattr(self, name) for name in ("in_msgs", "in_bytes", "out_msgs", "out_bytes")}
+        for connection in self.connections.values():
+            for name in sums:
+                sums[name] += getattr(connection.session, name)
+        return sums
+
+
+class ClientConnection(Endpoint):
+    """One client's socket."""
+
+    def __init__(self, host: ClientHost, session: Session) -> None:
+        super().__init__(
+            max_pending=host.max_pending,
+            write_deadline_s=host.write_deadline_s,
+            ping_interval_s=host.ping_interval_s,
+            ping_max=host.ping_max,
+        )
+        self.host = host
+        self.session = session
+        self.core = session
+        self.peer: tuple[str, int] = ("", 0)
+        self.started_ns = time.time_ns()
+        self.last_activity_ns = self.started_ns
+        self._auth_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.peer[0]}:{self.peer[1]} - cid:{self.session.client_id}"
+
+    def opened(self) -> None:
+        address = self.transport.get_extra_info("peername") or ("", 0)
+        self.peer = (str(address[0]), int(address[1]))
+        host, session = self.host, self.session
+        session.wake = self.wake
+        host.connections[session.client_id] = self
+        session.greet()
+        if 0 < host.max_connections < len(host.connections):
+            session.fail("maximum connections exceeded", "Maximum Connections Exceeded")
+            return
+        self.start_pings(FIRST_PING_SECONDS)
+        if session.auth_required:
+            self._auth_timer = self._loop.call_later(host.auth_timeout_s, self._auth_timeout)
+
+    def _auth_timeout(self) -> None:
+        if not self.session.connected:
+            self.session.fail("Authentication Timeout", "Authentication Timeout")
+
+    def data_received(self, data: bytes) -> None:
+        session = self.session
+        session.receive(data)
+        if session.slowed:
+            session.slowed = False
+            self.host.stalled += 1
+            self.transport.pause_reading()
+            self._loop.call_later(STALL_SECONDS, self.resume)
+        elif self.host.journal_full():
+            self.transport.pause_reading()
+            self.host.wait_for_disk(self)
+
+    def resume(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def congested(self, is_congested: bool) -> None:
+        self.session.congested = is_congested
+
+    def quiet_ping(self) -> bool:
+        if self.session.heard:
+            self.last_activity_ns = time.time_ns()
+        return self.session.heard and self.session.connected
+
+    def closed(self) -> None:
+        if self._auth_timer is not None:
+            self._auth_timer.cancel()
+        self.host.forget(self)
+
+
+def _never() -> bool:
+    return False

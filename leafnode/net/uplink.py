@@ -1,0 +1,167 @@
+"""Keeps one leaf link to a hub: dial, authenticate, and again, for ever.
+
+One line in the log when a link comes up, one when it is lost (with the reason and how long it lasted), one at the
+first failed attempt; silence while attempts go on, with a reminder every hour.
+"""
+
+import asyncio
+import logging
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from leafnode.config.options import LeafRemote, ServerUrl
+from leafnode.net import backoff
+from leafnode.net.endpoint import Endpoint
+from leafnode.route.leaf import Leaf
+
+DIAL_SECONDS = 5.0  # to connect a socket; LTE needs more than the second that nats-server gives
+HANDSHAKE_SECONDS = 10.0  # from the connection to the exchange of interest, TLS included
+LOOP_SECONDS = 30.0  # pause after a loop was detected (nats-server)
+REMIND_SECONDS = 3600.0  # between log lines while a hub stays away
+STABLE_SECONDS = 10.0  # a link that lasted this long resets the delays
+FIRST_PING_SECONDS = 1.0
+
+log = logging.getLogger("leafnode.leaf")
+
+
+class LeafEndpoint(Endpoint):
+    """The socket of one link."""
+
+    def __init__(self, leaf: Leaf, tls: ssl.SSLContext | None, host: str, *, force_tls: bool, limits: "Limits") -> None:
+        super().__init__(
+            max_pending=limits.max_pending,
+            write_deadline_s=limits.write_deadline_s,
+            ping_interval_s=limits.ping_interval_s,
+            ping_max=limits.ping_max,
+        )
+        self.leaf = leaf
+        self.core = leaf
+        self.done = asyncio.Event()
+        self._tls = tls
+        self._host = host
+        self._force_tls = force_tls
+        self._upgrading: asyncio.Task[None] | None = None
+
+    def opened(self) -> None:
+        self.leaf.wake = self.wake
+        self.leaf.wants_tls = self._maybe_upgrade
+        self.start_pings(FIRST_PING_SECONDS)
+
+    def _maybe_upgrade(self) -> None:
+        if self._force_tls or self.leaf.remote.get("tls_required") is True:
+            self._upgrading = self._loop.create_task(self._upgrade(), name="leaf-tls")
+        else:
+            self.leaf.send_connect()
+
+    async def _upgrade(self) -> None:
+        context = self._tls or ssl.create_default_context()
+        try:
+            transport = await self._loop.start_tls(self.transport, self, context, server_hostname=self._host)
+        except (OSError, ssl.SSLError) as error:
+            self.leaf.fail("", f"TLS handshake failed: {error}")
+            self.transport.abort()
+            return
+        if transport is not None:
+            self.transport = transport
+            self.leaf.send_connect()
+
+    def quiet_ping(self) -> bool:
+        return False  # a spoke pings whatever the traffic: that is how a dead link is noticed
+
+    def closed(self) -> None:
+        self.done.set()
+
+
+class Limits:
+    """Of a link; seconds and bytes."""
+
+    def __init__(self, *, max_pending: int, write_deadline_s: float, ping_interval_s: float, ping_max: int) -> None:
+        self.max_pending = max_pending
+        self.write_deadline_s = write_deadline_s
+        self.ping_interval_s = ping_interval_s
+        self.ping_max = ping_max
+
+
+class Uplink:
+    """One remote of the configuration."""
+
+    def __init__(
+        self,
+        remote: LeafRemote,
+        make_leaf: Callable[[ServerUrl], Leaf],
+        limits: Limits,
+        *,
+        reconnect_s: float,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.remote = remote
+        self.leaf: Leaf | None = None  # the link while it is up or being made
+        self.host, self.port = "", 0
+        self.connects = 0
+        self.outages = 0
+        self.last_error = ""
+        self._make_leaf = make_leaf
+        self._limits = limits
+        self._reconnect_s = reconnect_s
+        self._tls = tls
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        delays = self._delays()
+        last_said = 0.0
+        while True:
+            for url in self._targets():
+                began = time.monotonic()
+                leaf, error = await self._attempt(url)
+                lasted = time.monotonic() - began
+                self.leaf = None
+                if leaf is not None and leaf.up:
+                    self.outages += 1
+                    log.warning("leaf link to %s lost after %.1f s: %s", url, lasted, error)
+                    last_said = time.monotonic()
+                    delays = self._delays() if lasted > STABLE_SECONDS else delays
+                elif error != self.last_error or time.monotonic() - last_said > REMIND_SECONDS:
+                    log.warning("leaf link to %s failed: %s; trying again for ever", url, error)
+                    last_said = time.monotonic()
+                self.last_error = error
+                pause = LOOP_SECONDS if leaf is not None and leaf.loop_detected else next(delays)
+                await asyncio.sleep(pause)
+
+    def _delays(self) -> Iterator[float]:
+        return backoff.delays(random.uniform, first_seconds=self._reconnect_s)
+
+    def _targets(self) -> Sequence[ServerUrl]:
+        urls = list(self.remote.urls)
+        if not self.remote.no_randomize:
+            random.shuffle(urls)
+        return urls
+
+    async def _attempt(self, url: ServerUrl) -> tuple[Leaf | None, str]:
+        """One connection from dialling to its end; says why it ended."""
+        loop = asyncio.get_running_loop()
+        leaf = self._make_leaf(url)
+        endpoint = LeafEndpoint(
+            leaf, self._tls, url.host, force_tls=url.is_tls or self._tls is not None, limits=self._limits
+        )
+        self.leaf, self.host, self.port = leaf, url.host, url.port
+        try:
+            async with asyncio.timeout(DIAL_SECONDS):
+                await loop.create_connection(lambda: endpoint, url.host, url.port)
+        except (OSError, TimeoutError) as error:
+            return None, str(error) or f"no answer within {DIAL_SECONDS:.0f} s"
+        watchdog = loop.call_later(HANDSHAKE_SECONDS, _give_up_unless_up, leaf, endpoint)
+        try:
+            await endpoint.done.wait()
+        finally:
+            watchdog.cancel()
+            if not leaf.closing:
+                leaf.end()
+                endpoint.transport.abort()
+        return leaf, leaf.close_reason or "closed by the hub"
+
+
+def _give_up_unless_up(leaf: Leaf, endpoint: LeafEndpoint) -> None:
+    if not leaf.up:
+        endpoint.give_up(f"no handshake within {HANDSHAKE_SECONDS:.0f} s")
