@@ -7,7 +7,6 @@ may be logged.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 
 KIB = 1024
@@ -22,7 +21,6 @@ UNLIMITED = -1
 GLOBAL_ACCOUNT = "$G"  # where clients are that belong to no configured account
 SYSTEM_ACCOUNT = "$SYS"
 
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 ExportKind = Literal["stream", "service"]
 
@@ -276,9 +274,10 @@ class LeafRemote:
     request_isolation: bool = False
     """Ask the hub not to forward other leaf nodes' interest."""
     compression: str = "off"
-    """`off` and `accept` only: leafnode has no S2, and nats-server does without when the other side declines."""
+    """Always off: leafnode has no S2, and nats-server does without when the other side declines."""
     first_info_timeout_s: float = 1.0
-    dial_timeout_s: float = 1.0
+    dial_timeout_s: float | None = None
+    """To a TCP connection; None = that of the leafnodes block."""
     disabled: bool = False
     """Known but not dialled."""
 
@@ -316,6 +315,8 @@ class LeafnodesConfig:
     """Do not forward other leaf nodes' interest to leaf nodes."""
     reconnect_s: float = 1.0
     """Pause between attempts of a remote, before jitter and back-off."""
+    dial_timeout_s: float = 1.0
+    """Of remotes that do not say their own."""
     write_deadline_s: float | None = None
     """None = the server's."""
     compression: str = "off"
@@ -342,7 +343,7 @@ class WebsocketConfig:
     user_cookie: str = ""
     pass_cookie: str = ""
     token_cookie: str = ""
-    headers: Mapping[str, str] = _NOTHING
+    headers: Mapping[str, str] = field(default_factory=dict)
     ping_interval_s: float | None = None
     """None = the server's."""
 
@@ -381,7 +382,7 @@ class Config:
     server_name: str = ""
     """Shown in INFO and on the hub; empty = the server's id."""
     server_tags: tuple[str, ...] = ()
-    server_metadata: Mapping[str, str] = _NOTHING
+    server_metadata: Mapping[str, str] = field(default_factory=dict)
 
     http_host: str = DEFAULT_HOST
     http_port: int | None = None
@@ -412,7 +413,7 @@ class Config:
     no_header_support: bool = False
 
     authorization: Authorization = Authorization()
-    accounts: Mapping[str, AccountConfig] = MappingProxyType({})
+    accounts: Mapping[str, AccountConfig] = field(default_factory=dict)
     """By name; $G and the system account exist also when they are not here."""
     no_auth_user: str = ""
     """User that clients without credentials become."""
@@ -425,7 +426,7 @@ class Config:
     allow_non_tls: bool = False
 
     jetstream: JetStreamConfig = JetStreamConfig()
-    default_js_domain: Mapping[str, str] = _NOTHING
+    default_js_domain: Mapping[str, str] = field(default_factory=dict)
     """Account to the JetStream domain its plain $JS.API requests go to."""
     leafnodes: LeafnodesConfig = LeafnodesConfig()
     websocket: WebsocketConfig = WebsocketConfig()
@@ -435,7 +436,7 @@ class Config:
     """Operator JWTs, or paths of files with one."""
     trusted_keys: tuple[str, ...] = ()
     resolver: ResolverConfig | None = None
-    resolver_preload: Mapping[str, str] = _NOTHING
+    resolver_preload: Mapping[str, str] = field(default_factory=dict)
     """Account id to JWT."""
 
     debug: bool = False

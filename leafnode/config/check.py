@@ -1,0 +1,134 @@
+"""What no single key can tell: whether the parts of a configuration fit together. Pure.
+
+nats-server finds some of these only when it starts; here `-t` finds them all.
+"""
+
+from collections.abc import Iterator
+
+from leafnode.config.options import (
+    GLOBAL_ACCOUNT,
+    SYSTEM_ACCOUNT,
+    AccountConfig,
+    Config,
+    ExportConfig,
+    ImportConfig,
+    LeafRemote,
+)
+from leafnode.errors import ConfigError
+from leafnode.route.subject import is_subset
+
+LAME_DUCK_LEAST_S = 30.0  # nats-server's minimum: shorter, clients reconnect in a herd
+
+
+def check(config: Config) -> None:
+    """Return if the configuration can be used.
+
+    Raises:
+        ConfigError: names the first contradiction.
+    """
+    for problem in _problems(config):
+        raise ConfigError(problem)
+
+
+def _problems(config: Config) -> Iterator[str]:
+    yield from _names(config)
+    yield from _limits(config)
+    yield from _users(config)
+    yield from _account_references(config)
+    yield from _remotes(config)
+    for account in config.accounts.values():
+        yield from _sharing(config, account)
+
+
+def _names(config: Config) -> Iterator[str]:
+    for key, name in (("server_name", config.server_name), ("jetstream domain", config.jetstream.domain)):
+        if any(char.isspace() for char in name):
+            yield f"{key} cannot contain spaces: {name!r}"
+    if any(char in config.jetstream.domain for char in ".*>"):
+        yield f"jetstream domain {config.jetstream.domain!r} cannot contain '.', '*' or '>': it is a token of subjects"
+
+
+def _limits(config: Config) -> Iterator[str]:
+    if config.max_payload > config.max_pending:
+        yield f"max_payload ({config.max_payload}) cannot be higher than max_pending ({config.max_pending})"
+    if config.lame_duck_duration_s < LAME_DUCK_LEAST_S:
+        yield f"invalid lame_duck_duration of {config.lame_duck_duration_s:g}s, minimum is 30 seconds"
+    if config.lame_duck_grace_s >= config.lame_duck_duration_s:
+        yield "lame_duck_grace_period must be shorter than lame_duck_duration"
+
+
+def _users(config: Config) -> Iterator[str]:
+    single = config.authorization
+    if config.accounts and any(account.users for account in config.accounts.values()):
+        if single.user:
+            yield "Can not have a single user/pass and accounts: move the user into an account"
+        if single.token:
+            yield "Can not have a token and accounts: keep one of them"
+    seen = set()
+    for _, user in config.users():
+        name = user.nkey or user.user
+        if name in seen:
+            yield f"Duplicate user {name!r} detected: users are unique over all accounts"
+        seen.add(name)
+    if config.no_auth_user and config.no_auth_user not in seen and not config.operators:
+        yield f"no_auth_user {config.no_auth_user!r} is not a user: add it to 'users' of an account or of authorization"
+
+
+def account_names(config: Config) -> set[str]:
+    """Accounts that exist: the configured ones and those that always do."""
+    return {GLOBAL_ACCOUNT, SYSTEM_ACCOUNT, config.system_account, *config.accounts}
+
+
+def _account_references(config: Config) -> Iterator[str]:
+    if config.operators or config.resolver:
+        return  # names are ids of accounts that a resolver knows
+    if config.system_account != SYSTEM_ACCOUNT and config.system_account not in config.accounts:
+        yield f"system_account {config.system_account!r} is not defined: add it to 'accounts'"
+    known = account_names(config)
+    for remote in config.leafnodes.remotes:
+        if remote.account not in known:
+            yield f"cannot find local account {remote.account!r} specified in leafnode remote: add it to 'accounts'"
+    access = config.leafnodes.authorization
+    for user in [*([access.single] if access and access.single else []), *(access.users if access else ())]:
+        if user.account not in known:
+            yield f"cannot find account {user.account!r} of a leafnode user: add it to 'accounts'"
+
+
+def _remotes(config: Config) -> Iterator[str]:
+    seen: set[tuple[str, ...]] = set()
+    for remote in config.leafnodes.remotes:
+        urls = [str(url) for url in remote.urls]
+        mark = (remote.account, *sorted(urls))
+        if mark in seen:
+            yield f"duplicate remote urls={urls}, account={remote.account!r}"
+        seen.add(mark)
+        yield from _remote_urls(remote)
+
+
+def _remote_urls(remote: LeafRemote) -> Iterator[str]:
+    if len({url.is_websocket for url in remote.urls}) > 1:
+        yield "a remote's urls cannot mix websocket (ws, wss) and plain ones: make two remotes"
+    if any(not 0 < url.port <= 65535 for url in remote.urls):
+        yield "a remote's url needs a port from 1 to 65535"
+
+
+def _sharing(config: Config, account: AccountConfig) -> Iterator[str]:
+    for export in account.exports:
+        for name in export.accounts or ():
+            if name not in config.accounts:
+                yield f"{name!r} account not defined for {export.kind} export of {account.name!r}"
+    for wanted in account.imports:
+        exporter = config.accounts.get(wanted.account)
+        if exporter is None:
+            yield f"{wanted.account!r} account not defined for {wanted.kind} import of {account.name!r}"
+        elif not any(_offers(export, wanted, account.name) for export in exporter.exports):
+            yield (
+                f"Error adding {wanted.kind} import {wanted.subject!r} to {account.name!r}: {wanted.kind} import "
+                f"not authorized: {wanted.account!r} does not export it"
+            )
+
+
+def _offers(export: ExportConfig, wanted: ImportConfig, account: str) -> bool:
+    if export.kind != wanted.kind or (export.accounts is not None and account not in export.accounts):
+        return False
+    return is_subset(wanted.subject.encode(), export.subject.encode())
