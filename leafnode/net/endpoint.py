@@ -69,6 +69,8 @@ class Endpoint(asyncio.Protocol):
     def eof_received(self) -> bool:
         return False
 
+    lost_reason = "Client Closed"  # when the peer ended it
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._ended:
             return
@@ -77,7 +79,9 @@ class Endpoint(asyncio.Protocol):
             if timer is not None:
                 timer.cancel()
         if not self.core.closing:
-            self.core.close_reason = self.core.close_reason or ("Client Closed" if exc is None else "Read Error")
+            self.core.close_reason = self.core.close_reason or (
+                self.lost_reason if exc is None else f"Read Error: {exc}"
+            )
             self.core.end()
         self.core.out.clear()
         self.closed()

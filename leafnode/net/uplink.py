@@ -29,6 +29,8 @@ log = logging.getLogger("leafnode.leaf")
 class LeafEndpoint(Endpoint):
     """The socket of one link."""
 
+    lost_reason = "closed by the hub"
+
     def __init__(self, leaf: Leaf, tls: ssl.SSLContext | None, host: str, *, force_tls: bool, limits: "Limits") -> None:
         super().__init__(
             max_pending=limits.max_pending,

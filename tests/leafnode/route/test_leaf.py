@@ -1,0 +1,209 @@
+"""A leaf link as a conversation with a hub, without sockets (spec leafnode-protocol)."""
+
+import json
+
+from leafnode.route.account import Account, Mapping
+from leafnode.route.leaf import Leaf, LeafOptions, unglue
+from leafnode.route.message import Message
+from tests.leafnode.route.host import FakeHost, said
+
+INFO = (
+    b'INFO {"client_id":5,"leafnode_urls":["h:1"],"headers":true,"nonce":"n","info_on_connect":true,"cluster":"C"}\r\n'
+)
+ADMITTED = b'INFO {"client_id":5,"connect_info":true,"remote_account":"$G"}\r\n'
+OPTIONS = LeafOptions(server_id="N1", server_name="leaf", version="2.15.1", domain="d", loop_id=b"L" * 22)
+
+
+def text(leaf: Leaf) -> bytes:
+    written = b"".join(leaf.out)
+    leaf.out.clear()
+    return written
+
+
+def link(account: Account, options: LeafOptions = OPTIONS, admitted: bytes = ADMITTED) -> Leaf:
+    leaf = Leaf(account, options, lambda nonce: {"user": "u", "pass": nonce.decode()}, lambda leaf: None)
+    leaf.receive(INFO)
+    leaf.receive(admitted)
+    return leaf
+
+
+def test_the_handshake_says_who_we_are_and_then_tells_our_interest() -> None:
+    host = FakeHost()
+    host.client().receive(b"SUB a.* 1\r\nSUB w q 2\r\n")
+    leaf = Leaf(host.account, OPTIONS, lambda nonce: {"user": "u", "pass": nonce.decode()}, lambda leaf: None)
+    leaf.receive(INFO)
+    connect = text(leaf)
+    fields = json.loads(connect.removeprefix(b"CONNECT "))
+    assert (fields["user"], fields["pass"], fields["domain"], fields["cluster"]) == ("u", "n", "d", "leaf")
+    assert "lang" not in fields
+    leaf.receive(ADMITTED)
+    told = text(leaf).splitlines()
+    assert told[0] == b"LS+ $LDS." + b"L" * 22
+    assert set(told[1:]) == {b"LS+ a.*", b"LS+ w q 1"}
+
+
+def test_interest_is_counted_and_queues_send_totals() -> None:
+    host = FakeHost()
+    leaf = link(host.account)
+    text(leaf)
+    one, two = host.client(), host.client()
+    one.receive(b"SUB a 1\r\nSUB w q 2\r\n")
+    two.receive(b"SUB a 1\r\nSUB w q 2\r\n")
+    assert text(leaf) == b"LS+ a\r\nLS+ w q 1\r\nLS+ w q 2\r\n"
+    one.receive(b"UNSUB 1\r\nUNSUB 2\r\n")
+    two.end()
+    assert text(leaf) == b"LS+ w q 1\r\nLS- a\r\nLS- w q\r\n"
+
+
+def test_messages_cross_only_where_the_other_side_is_interested() -> None:
+    host = FakeHost()
+    leaf = link(host.account)
+    text(leaf)
+    alice = host.client()
+    leaf.receive(b"LS+ up.>\r\nLS+ work g 2\r\n")
+    alice.receive(b"PUB elsewhere 1\r\nx\r\nPUB up.1 r 1\r\nx\r\nPUB work r 1\r\ny\r\n")
+    assert text(leaf) == b"LMSG up.1 r 1\r\nx\r\nLMSG work + r g 1\r\ny\r\n"
+    alice.receive(b"HPUB up.2 12 13\r\nNATS/1.0\r\n\r\nz\r\n")
+    assert text(leaf) == b"HMSG up.2 12 13\r\nNATS/1.0\r\n\r\nz\r\n"
+    leaf.receive(b"LS- up.>\r\nLS- work g\r\n")
+    alice.receive(b"PUB up.1 1\r\nx\r\nPUB work 1\r\ny\r\n")
+    assert text(leaf) == b""
+
+
+def test_what_comes_reaches_plain_subscribers_and_only_the_queues_it_names() -> None:
+    host = FakeHost()
+    leaf = link(host.account)
+    alice = host.client()
+    alice.receive(b"SUB a 1\r\nSUB a q 2\r\n")
+    leaf.receive(b"LMSG a 1\r\nx\r\n")
+    assert said(alice) == b"MSG a 1 1\r\nx\r\n"
+    leaf.receive(b"LMSG a + r q 1\r\ny\r\n")
+    assert said(alice) == b"MSG a 1 r 1\r\ny\r\nMSG a 2 r 1\r\ny\r\n"
+
+
+def test_local_queue_members_win_over_the_hub() -> None:
+    host = FakeHost()
+    leaf = link(host.account)
+    text(leaf)
+    leaf.receive(b"LS+ work g 50\r\n")
+    alice = host.client()
+    alice.receive(b"SUB work g 1\r\nPUB work 1\r\nx\r\n")
+    assert said(alice) == b"MSG work 1 1\r\nx\r\n"
+    assert b"LMSG" not in text(leaf)
+
+
+def test_a_message_never_goes_back_to_the_link_it_came_from() -> None:
+    host = FakeHost()
+    leaf = link(host.account)
+    leaf.receive(b"LS+ a\r\n")
+    text(leaf)
+    leaf.receive(b"LMSG a 1\r\nx\r\n")
+    assert text(leaf) == b""
+
+
+def test_jetstream_of_one_side_never_leaks_to_the_other() -> None:
+    host = FakeHost()
+    leaf = link(host.account)
+    leaf.receive(b"LS+ $JS.API.>\r\nLS+ $KV.>\r\nLS+ >\r\n")
+    text(leaf)
+    alice = host.client()
+    alice.receive(b"SUB in 1\r\nPUB $JS.API.INFO in 0\r\n\r\nPUB $KV.B.k 1\r\nx\r\nPUB $JS.d.API.INFO 0\r\n\r\n")
+    assert b"LMSG" not in text(leaf)
+    assert b"503" in said(alice)
+    alice.receive(b"SUB $JS.API.INFO 2\r\n")
+    assert text(leaf) == b""
+    leaf.receive(b"LMSG $JS.API.INFO r 0\r\n\r\n")
+    assert said(alice) == b""
+
+
+def test_our_domain_is_offered_and_mapped_to_our_api() -> None:
+    host = FakeHost()
+    host.account.mappings.append(Mapping(b"$JS.d.API.STREAM.", b"$JS.API.STREAM."))
+    leaf = link(host.account)
+    assert b"LS+ $JS.d.API.STREAM.>\r\n" in text(leaf)
+    alice = host.client()
+    alice.receive(b"SUB $JS.API.STREAM.INFO.* 1\r\n")
+    leaf.receive(b"LMSG $JS.d.API.STREAM.INFO.S r 0\r\n\r\n")
+    assert said(alice) == b"MSG $JS.API.STREAM.INFO.S 1 r 0\r\n\r\n"
+
+
+def test_deliveries_carry_their_subject_behind_an_at_sign() -> None:
+    host = FakeHost()
+    leaf = link(host.account)
+    leaf.receive(b"LS+ inbox\r\n")
+    text(leaf)
+    ack = b"$JS.ACK.S.c.1.1.1.17.0"
+    host.account.publish(Message(b"orders.7", ack, b"", b"x"), to=b"inbox")
+    assert text(leaf) == b"LMSG inbox " + ack + b"@orders.7 1\r\nx\r\n"
+    alice = host.client()
+    alice.receive(b"SUB inbox 1\r\n")
+    leaf.receive(b"LMSG inbox " + ack + b"@orders@7 1\r\nx\r\n")
+    assert said(alice) == b"MSG orders@7 1 " + ack + b" 1\r\nx\r\n"
+    assert unglue(b"$JS.ACK.S@x.c.1.1.1.17.0@a.b") == (b"$JS.ACK.S@x.c.1.1.1.17.0", b"a.b")
+
+
+def test_what_the_configuration_denies_does_not_cross() -> None:
+    options = LeafOptions(
+        server_id="N", server_name="l", version="2", deny_exports=(b"tele.>",), deny_imports=(b"noise.>",), loop_id=b"x"
+    )
+    host = FakeHost()
+    leaf = link(host.account, options)
+    text(leaf)
+    alice = host.client()
+    leaf.receive(b"LS+ tele.>\r\nLS+ >\r\n")
+    alice.receive(b"SUB noise.1 1\r\nPUB tele.1 1\r\nx\r\n")
+    assert text(leaf) == b""
+    leaf.receive(b"LMSG noise.1 1\r\nx\r\n")
+    assert said(alice) == b""
+
+
+def test_limits_that_the_hub_announces_are_kept() -> None:
+    admitted = (
+        b'INFO {"connect_info":true,"import":{"allow":["in.>"]},"export":{"allow":["out.>"],"deny":["out.x"]}}\r\n'
+    )
+    host = FakeHost()
+    leaf = link(host.account, admitted=admitted)
+    leaf.receive(b"LS+ >\r\n")
+    text(leaf)
+    alice = host.client()
+    alice.receive(b"SUB in.1 1\r\nSUB other 2\r\nPUB out.1 1\r\na\r\nPUB out.x 1\r\nb\r\nPUB no 1\r\nc\r\n")
+    assert text(leaf) == b"LS+ in.1\r\nLMSG out.1 1\r\na\r\n"
+
+
+def test_our_own_loop_mark_coming_back_ends_the_link() -> None:
+    leaf = link(FakeHost().account)
+    leaf.receive(b"LS+ $LDS." + b"L" * 22 + b"\r\n")
+    assert leaf.closing
+    assert leaf.loop_detected
+    assert b"Loop detected" in text(leaf)
+
+
+def test_the_end_of_a_link_takes_its_interest_away() -> None:
+    host = FakeHost()
+    leaf = link(host.account)
+    leaf.receive(b"LS+ a\r\nLS+ b q 1\r\n")
+    leaf.end()
+    assert host.account.subscriptions.count == 0
+    assert host.account.interest_listeners == []
+
+
+def test_a_client_port_is_recognised() -> None:
+    leaf = Leaf(FakeHost().account, OPTIONS, lambda nonce: {}, lambda leaf: None)
+    leaf.receive(b'INFO {"client_id":5}\r\n')
+    assert leaf.closing
+    assert "wrong port" in leaf.close_reason
+
+
+def test_any_chunking_of_a_link_has_the_same_effect() -> None:
+    stream = b"LS+ a\r\nLMSG in 3\r\nabc\r\nHMSG in 12 15\r\nNATS/1.0\r\n\r\nxyz\r\nLS- a\r\n"
+    heard = []
+    for size in (1, 2, 7, len(stream)):
+        host = FakeHost()
+        leaf = link(host.account)
+        alice = host.client()
+        alice.receive(b"SUB in 1\r\n")
+        for start in range(0, len(stream), size):
+            leaf.receive(stream[start : start + size])
+        heard.append(said(alice))
+    assert len(set(heard)) == 1
+    assert heard[0] == b"MSG in 1 3\r\nabc\r\nHMSG in 1 12 15\r\nNATS/1.0\r\n\r\nxyz\r\n"

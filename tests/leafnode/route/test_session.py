@@ -1,0 +1,255 @@
+"""A client connection as a conversation, without sockets (spec client-protocol)."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leafnode.route.auth import User
+from leafnode.route.permissions import Permissions, Responses
+from leafnode.route.session import Session
+from tests.leafnode.route.host import CONNECT, FakeHost, said
+
+
+def test_publish_reaches_every_matching_subscription() -> None:
+    host = FakeHost()
+    alice, bob = host.client(), host.client()
+    alice.receive(b"SUB a.* 1\r\nSUB a.> 2\r\nSUB b 3\r\n")
+    bob.receive(b"PUB a.x 2\r\nhi\r\nPUB a.x reply 2\r\nho\r\n")
+    heard = said(alice)
+    for copy in (b"MSG a.x 1 2\r\nhi\r\n", b"MSG a.x 2 2\r\nhi\r\n", b"MSG a.x 1 reply 2\r\nho\r\n"):
+        assert heard.count(copy) == 1
+    assert heard.count(b"MSG") == 4
+    assert said(bob) == b""
+
+
+def test_headers_reach_those_who_asked_for_them_and_are_stripped_for_others() -> None:
+    host = FakeHost()
+    with_headers, without = host.client(), host.client(b'CONNECT {"verbose":false}\r\n')
+    for session in (with_headers, without):
+        session.receive(b"SUB a 1\r\n")
+    said(without)
+    for _ in range(3):  # the first way must do as the others
+        host.client().receive(HPUB)
+        assert said(with_headers) == b"HMSG a 1 18 20\r\nNATS/1.0\r\nA: b\r\n\r\nhi\r\n"
+        assert said(without) == b"MSG a 1 2\r\nhi\r\n"
+
+
+HPUB = b"HPUB a 18 20\r\nNATS/1.0\r\nA: b\r\n\r\nhi\r\n"
+
+
+def test_an_empty_header_block_makes_a_plain_message() -> None:
+    host = FakeHost()
+    alice = host.client()
+    alice.receive(b"SUB a 1\r\n" + b"HPUB a 0 2\r\nhi\r\n" * 3)
+    assert said(alice) == b"MSG a 1 2\r\nhi\r\n" * 3
+
+
+def test_one_member_of_each_queue_group_gets_the_message() -> None:
+    host = FakeHost()
+    members = [host.client() for _ in range(3)]
+    for member in members:
+        member.receive(b"SUB work q 1\r\nSUB work q2 2\r\n")
+    host.client().receive(b"PUB work 1\r\nx\r\n")
+    heard = b"".join(said(member) for member in members)
+    assert heard.count(b"MSG work 1 1") == 1
+    assert heard.count(b"MSG work 2 1") == 1
+
+
+def test_unsub_with_a_maximum_counts_from_the_subscription() -> None:
+    host = FakeHost()
+    alice, bob = host.client(), host.client()
+    alice.receive(b"SUB a 1\r\n")
+    bob.receive(b"PUB a 1\r\nx\r\n" * 3)
+    alice.receive(b"UNSUB 1 5\r\n")
+    bob.receive(b"PUB a 1\r\nx\r\n" * 5)
+    assert said(alice).count(b"MSG") == 5
+    alice.receive(b"SUB a 2\r\n")
+    bob.receive(b"PUB a 1\r\nx\r\n" * 3)
+    said(alice)
+    alice.receive(b"UNSUB 2 2\r\n")
+    bob.receive(b"PUB a 1\r\nx\r\n")
+    assert said(alice) == b""
+
+
+def test_nobody_there_answers_503_only_to_a_requester_who_can_hear_it() -> None:
+    host = FakeHost()
+    alice = host.client()
+    alice.receive(b"PUB nobody in.1 0\r\n\r\n")
+    assert said(alice) == b""
+    alice.receive(b"SUB in.* 9\r\nPUB nobody in.1 0\r\n\r\n")
+    assert said(alice) == b"HMSG in.1 9 38 38\r\nNATS/1.0 503\r\nNats-Subject: nobody\r\n\r\n\r\n"
+
+
+def test_without_echo_own_messages_do_not_come_back_and_do_not_count() -> None:
+    host = FakeHost()
+    connect = CONNECT.replace(b"{", b'{"echo":false,')
+    alice = host.client(connect)
+    alice.receive(b"SUB a 1\r\nSUB in 2\r\nPUB a 1\r\nx\r\n")
+    assert said(alice) == b""
+    alice.receive(b"PUB a in 1\r\nx\r\n")
+    assert b"503" in said(alice)
+
+
+def test_a_client_that_never_connects_is_verbose_and_pedantic() -> None:
+    host = FakeHost()
+    alice = host.client(b"")
+    alice.receive(b"SUB a 1\r\nPUB a..b 1\r\nx\r\nPING\r\n")
+    assert said(alice) == b"+OK\r\n-ERR 'Invalid Publish Subject'\r\n+OK\r\nPONG\r\n"
+
+
+def test_after_connect_the_first_pong_is_followed_by_an_info() -> None:
+    host = FakeHost()
+    alice = host.client()
+    alice.receive(b"PING\r\nPING\r\n")
+    assert said(alice) == b'PONG\r\nINFO {"connect_info": true} \r\nPONG\r\n'
+
+
+def test_a_second_connect_drops_all_subscriptions() -> None:
+    host = FakeHost()
+    alice = host.client()
+    alice.receive(b"SUB a 1\r\n" + CONNECT + b"PUB a 1\r\nx\r\n")
+    assert said(alice) == b""
+    assert host.account.subscriptions.count == 0
+
+
+def test_a_duplicate_sid_leaves_the_first_in_place() -> None:
+    host = FakeHost()
+    alice = host.client()
+    alice.receive(b"SUB a 1\r\nSUB b 1\r\nPUB a 1\r\nx\r\nPUB b 1\r\ny\r\n")
+    assert said(alice) == b"MSG a 1 1\r\nx\r\n"
+
+
+@pytest.mark.parametrize(
+    ("bytes_in", "answer"),
+    [
+        (b"FOO\r\n", b"-ERR 'Unknown Protocol Operation'\r\n"),
+        (b"PUB a 5000\r\n", b"-ERR 'Maximum Payload Violation'\r\n"),
+        (b"PUB a 2\r\nhi!!", b"-ERR 'Unknown Protocol Operation'\r\n"),
+        (b"SUB " + b"a" * 5000, b"-ERR 'maximum control line exceeded'\r\n"),
+        (b"SUB a\r\n", b""),
+        (b"PUB a -1\r\n", b""),
+        (b"-ERR 'x'\r\n", b""),
+        (b"CONNECT {bad\r\n", b""),
+        (b'CONNECT {"protocol":2}\r\n', b"-ERR 'invalid client protocol'\r\n"),
+        (b'CONNECT {"no_responders":true}\r\n', b"-ERR 'no responders requires headers support'\r\n"),
+    ],
+)
+def test_violations_close_the_connection(bytes_in: bytes, answer: bytes) -> None:
+    alice = FakeHost().client()
+    alice.receive(bytes_in)
+    assert alice.closing
+    assert said(alice) == answer
+
+
+@pytest.mark.parametrize(
+    ("bytes_in", "answer"),
+    [
+        (b"SUB a..b 1\r\n", b"-ERR 'Invalid Subject'\r\n"),
+        (b"SUB a _sys_ 1\r\n", b'-ERR \'Permissions Violation for Subscription to "a" using queue "_sys_"\'\r\n'),
+        (b"PUB a $JS.ACK.x 0\r\n\r\n", b"-ERR 'Permissions Violation for Publish with Reply of \"$JS.ACK.x\"'\r\n"),
+        (b"UNSUB 99\r\n", b""),
+        (b"INFO {}\r\n+OK\r\n", b""),
+    ],
+)
+def test_what_is_only_complained_about(bytes_in: bytes, answer: bytes) -> None:
+    alice = FakeHost().client()
+    alice.receive(bytes_in)
+    assert said(alice) == answer
+    assert not alice.closing
+
+
+def test_credentials_are_demanded_where_users_are_configured() -> None:
+    host = FakeHost(User(name="u", password="p"))
+    eve = host.client(b"")
+    eve.receive(b"SUB a 1\r\n")
+    assert eve.closing
+    assert said(eve) == b"-ERR 'Authorization Violation'\r\n"
+    eve = host.client(b"")
+    eve.receive(b'CONNECT {"user":"u","pass":"wrong"}\r\n')
+    assert said(eve) == b"-ERR 'Authorization Violation'\r\n"
+    alice = host.client(b'CONNECT {"user":"u","pass":"p","verbose":false}\r\n')
+    alice.receive(b"PING\r\n")
+    assert said(alice) == b"PONG\r\n"
+
+
+def test_permissions_deny_filter_and_allow_responses() -> None:
+    rules = Permissions(
+        publish_allow=(b"a.>",), publish_deny=(b"a.secret",), subscribe_deny=(b"s.private",), responses=Responses(1)
+    )
+    host = FakeHost(permissions=rules)
+    alice = host.client()
+    alice.receive(b"PUB b 0\r\n\r\nPUB a.secret 0\r\n\r\nSUB s.private 1\r\nSUB s.* 2\r\n")
+    assert said(alice) == (
+        b"-ERR 'Permissions Violation for Publish to \"b\"'\r\n"
+        b"-ERR 'Permissions Violation for Publish to \"a.secret\"'\r\n"
+        b"-ERR 'Permissions Violation for Subscription to \"s.private\"'\r\n"
+    )
+    host.user = User()
+    bob = host.client()
+    bob.receive(b"SUB in 7\r\nPUB s.private 0\r\n\r\nPUB s.x in 0\r\n\r\n")
+    assert said(alice) == b"MSG s.x 2 in 0\r\n\r\n"
+    alice.receive(b"PUB in 2\r\nok\r\nPUB in 2\r\nok\r\n")
+    assert said(bob) == b"MSG in 7 2\r\nok\r\n"
+    assert said(alice) == b"-ERR 'Permissions Violation for Publish to \"in\"'\r\n"
+
+
+def test_the_end_of_a_session_takes_its_interest_away() -> None:
+    host = FakeHost()
+    alice, bob = host.client(), host.client()
+    alice.receive(b"SUB a 1\r\n")
+    bob.receive(b"PUB a 1\r\nx\r\n" * 2)
+    alice.end()
+    said(alice)
+    bob.receive(b"PUB a 1\r\nx\r\n" * 2)
+    assert said(alice) == b""
+    assert host.account.subscriptions.count == 0
+
+
+SUBJECTS = st.sampled_from([b"a", b"a.b", b"c", b"in.1"])
+PATTERNS = st.sampled_from([b"a", b"a.*", b">", b"c", b"in.*"])
+BODIES = st.binary(max_size=20)
+OPERATIONS = st.one_of(
+    st.builds(lambda s, p: b"PUB %b %d\r\n%b\r\n" % (s, len(p), p), SUBJECTS, BODIES),
+    st.builds(lambda s, p: b"PUB %b in.1 %d\r\n%b\r\n" % (s, len(p), p), SUBJECTS, BODIES),
+    st.builds(lambda s, p: b"PUB  %b  %d \r\n%b\r\n" % (s, len(p), p), SUBJECTS, BODIES),
+    st.builds(lambda s, p: b"HPUB %b 12 %d\r\nNATS/1.0\r\n\r\n%b\r\n" % (s, len(p) + 12, p), SUBJECTS, BODIES),
+    st.builds(
+        lambda p, i, q: b"SUB %b %b%d\r\n" % (p, q, i), PATTERNS, st.integers(1, 5), st.sampled_from([b"", b"q "])
+    ),
+    st.builds(lambda i, m: b"UNSUB %d %d\r\n" % (i, m), st.integers(1, 5), st.integers(0, 4)),
+    st.just(b"PING\r\n"),
+    st.just(b"PUB a 3\r\nabcd\r\n"),
+)
+
+
+def play(operations: list[bytes], sizes: list[int], *, fast: bool) -> tuple[bytes, bytes, bool, list[int]]:
+    """One client plays the operations, another listens to everything."""
+    host = FakeHost()
+    listener = host.client()
+    listener.receive(b"SUB > 1\r\nSUB a.> 2\r\n")
+    player = host.client(fast=fast)
+    stream = b"".join(operations)
+    position, turn = 0, 0
+    while position < len(stream):
+        step = sizes[turn % len(sizes)]
+        player.receive(stream[position : position + step])
+        position += step
+        turn += 1
+    counts = [player.in_msgs, player.in_bytes, listener.out_msgs, listener.out_bytes]
+    return said(player), said(listener), player.closing, counts
+
+
+@given(st.lists(OPERATIONS, max_size=30), st.lists(st.integers(1, 60), min_size=1, max_size=10))
+def test_any_chunking_and_either_way_has_the_same_effect(operations: list[bytes], sizes: list[int]) -> None:
+    complete = play(operations, [1 << 20], fast=False)
+    assert play(operations, sizes, fast=True) == complete
+    assert play(operations, [1 << 20], fast=True) == complete
+    assert play(operations, [1], fast=False) == complete
+
+
+@given(st.lists(st.binary(max_size=60), max_size=5))
+def test_garbage_never_raises(chunks: list[bytes]) -> None:
+    session: Session = FakeHost().client()
+    for chunk in chunks:
+        session.receive(chunk)
+    session.receive(b"\r\n")
