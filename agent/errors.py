@@ -6,6 +6,8 @@ FleetError
     PayloadError         a message body is not what its subject promises
     QueryError           a query expression cannot be evaluated: carries the device's own words
     ConnectionFailed     the broker cannot be reached or refuses us
+    NotAnswered          a request got no answer: nobody listens, or nobody in time
+    ApiError             JetStream refused: carries code, err_code and the server's description
 """
 
 
@@ -31,3 +33,27 @@ class QueryError(FleetError):
 
 class ConnectionFailed(FleetError):  # noqa: N818 (a state, not a mistake of the caller)
     pass
+
+
+class NotAnswered(FleetError):  # noqa: N818 (as above)
+    pass
+
+
+class ApiError(FleetError):
+    """JetStream's own refusal; `err_code` is its number in the server's error table, 0 when it gave none."""
+
+    def __init__(self, what: str, code: int, err_code: int, description: str) -> None:
+        super().__init__(f"{what}: {description} (code {code}, error {err_code})")
+        self.code = code
+        self.err_code = err_code
+        self.description = description
+
+    @property
+    def is_missing(self) -> bool:
+        """There is no such stream, consumer, message or key."""
+        return self.code == 404
+
+    @property
+    def is_conflict(self) -> bool:
+        """The expected revision is not the last one."""
+        return self.err_code in (10071, 10164)  # JSStreamWrongLastSequence, and its variant without the number
