@@ -235,8 +235,6 @@ def _monitoring(fields: Fields) -> None:
     host, number_ = fields.pop("http", ("", None))
     if host:
         fields["http_host"] = host
-    elif "host" in fields:
-        fields["http_host"] = fields["host"]  # as nats-server: monitoring listens where clients do
     if number_ is not None:
         fields.setdefault("http_port", number_)
     if fields.get("http_port") == 0:
@@ -289,7 +287,7 @@ def load_text(words: str, environ: Mapping[str, str] | None = None) -> Config:
     """The checked configuration in a text, for tests and tools."""
     notes = Notes()
     config = config_from(parse(words, environ=environ), notes)
-    config = replace(config, warnings=tuple(notes.warnings))
+    config = replace(config, warnings=tuple(notes.warnings), http_host=config.http_host or config.host)
     check(config)
     return config
 

@@ -384,7 +384,8 @@ class Config:
     server_tags: tuple[str, ...] = ()
     server_metadata: Mapping[str, str] = field(default_factory=dict)
 
-    http_host: str = DEFAULT_HOST
+    http_host: str = ""
+    """Where monitoring listens; once loaded never empty: it defaults to `host`."""
     http_port: int | None = None
     """Monitoring; None = off, -1 = any free port."""
     http_base_path: str = "/"
