@@ -49,20 +49,22 @@ class FastSink(Sink, Protocol):
 class Route:
     """Where messages of one subject go, as long as interest stays as it is.
 
-    `targets`: (append to the connection's output, `MSG subject sid `, `HMSG subject sid ` or empty) when the route
-    consists of plain client subscriptions only; None when each message needs the complete way.
+    `targets`: (append to the connection's output, `MSG subject sid `) for each receiver when the route consists of
+    plain client subscriptions only; None when each message needs the complete way.
     """
 
-    __slots__ = ("all_take_headers", "stale", "subject", "subs", "targets")
+    __slots__ = ("all_take_headers", "messages", "size", "stale", "subject", "subs", "targets")
 
     def __init__(self, subject: bytes, subs: tuple[Subscription, ...], *, simple: bool) -> None:
         self.subject = subject
         self.subs = subs
         self.stale = False
+        self.messages = 0  # delivered but not yet counted, and their payload bytes
+        self.size = 0
         self.targets: list[tuple[Appender, bytes]] | None = None
         self.all_take_headers = False
         if simple:
-            self.targets = [(sub.sink.out.append, subject + b" " + sub.sid + b" ") for sub in subs]  # type: ignore[attr-defined]
+            self.targets = [(sub.sink.out.append, b"MSG %b %b " % (subject, sub.sid)) for sub in subs]  # type: ignore[attr-defined]
             self.all_take_headers = all(sub.sink.takes_headers for sub in subs)  # type: ignore[attr-defined]
 
 

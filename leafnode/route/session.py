@@ -3,7 +3,8 @@
 The path of a published message, fastest first; each falls through to the next, and all do the same:
 
 1. a whole control line seen before (`PUB sensors.7 42`): one look into a dict gives who gets it and the prepared
-   `MSG` lines; two list appends a receiver;
+   `MSG` lines; two list appends a receiver. Frames that begin with the same line are alike in length, so a row of
+   them is found by one regular expression and cut by stride;
 2. a subject seen before: the rest of the frame (reply, size, payload) is forwarded as it came, for `MSG` and `PUB`
    end alike; one slice, two appends a receiver;
 3. anything else: parsed, checked, published to the account.
@@ -13,6 +14,7 @@ Source: spec client-protocol sections 1 to 10.
 """
 
 import json
+import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -26,6 +28,9 @@ from leafnode.wire import control, headers
 from leafnode.wire.control import CRLF, parse_client
 
 LINES_MAX = 2048  # whole control lines a connection remembers; about 0.5 KB each
+SEEN_MAX = 4096  # lines seen once: only what comes again is worth preparing
+ROW_MIN = 8  # messages with the same line after which a whole row is looked for
+ROWS_MAX = 64  # lines for which a connection keeps a regular expression; compiling one costs as much as 500 messages
 RESERVED_REPLIES = (b"$JS.ACK.", b"_R_.", b"_GR_.")
 CR, LF = 13, 10
 
@@ -82,6 +87,9 @@ class Session:
         self.fast = True  # False: the complete way for everything (the property test compares both)
         self._remembers = False
         self._lines: dict[bytes, Line] = {}
+        self._seen: set[bytes] = set()
+        self._rows: dict[bytes, re.Pattern[bytes]] = {}
+        self._touched: list[Route] = []  # routes with something to count
         self._fed: set[Session] = set()  # who got something in this turn
         self.congested = False  # set by the shell: the socket takes less than we write
         self.slowed = False  # one of our receivers is congested: the shell lets us wait a moment
@@ -121,19 +129,18 @@ class Session:
                 self.slowed = self.slowed or fed.congested
             self._fed.clear()
 
-    def _consume(self, data: bytes) -> tuple[int, int]:  # noqa: C901 (one call a message would cost more than it does)
+    def _consume(self, data: bytes) -> tuple[int, int]:  # noqa: C901, PLR0915 (a call a message would cost too much)
         """Work off all complete operations; returns where it stopped and how many bytes it needs from there."""
         position = 0
         end = len(data)
         find = data.find
         known = self._lines.get
         last: Line | None = None
-        run = 0  # messages in a row with the same line: settled together
+        run = 0  # messages in a row with the same line
         while True:
             after = find(b"\n", position) + 1
             if not after:
-                if run:
-                    self._settle(last, run)
+                self._settle(last, run)
                 return self._incomplete_line(end, position)
             line = data[position:after]
             hit = known(line)
@@ -141,51 +148,89 @@ class Session:
                 size, route, targets, _ = hit
                 stop = after + size
                 if stop > end:
-                    if run:
-                        self._settle(last, run)
+                    self._settle(last, run)
                     return position, stop - position
                 if not route.stale and data[stop - 1] == LF and data[stop - 2] == CR:
                     body = data[after:stop]
                     for append, head in targets:
                         append(head)
                         append(body)
+                    position = stop
                     if hit is last:
                         run += 1
-                    else:
-                        if run:
-                            self._settle(last, run)
-                        last = hit
-                        run = 1
-                    position = stop
+                        if run == ROW_MIN:
+                            position = self._row(line, hit, data, stop)
+                            run += (position - stop) // (size + len(line))
+                        continue
+                    if run:
+                        assert last is not None
+                        before = last[1]
+                        if not before.messages:
+                            self._touched.append(before)
+                        before.messages += run
+                        before.size += run * last[3]
+                    last = hit
+                    run = 1
                     continue
                 del self._lines[line]
             if run:
-                self._settle(last, run)
+                self._note(last, run)
                 run = 0
             stop = self._forward_known_subject(line, data, position, after, end) if self._remembers else 0
             if not stop:
+                self._settle(None, 0)
                 stop = self._operation(line, data, after, end)
                 if self.closing:
                     return end, 0
             if stop > end:
+                self._settle(None, 0)
                 return position, stop - position
             position = stop
 
-    def _settle(self, line: Line | None, run: int) -> None:
-        """Count what the fast way delivered."""
-        assert line is not None
-        self._count(line[1], run, run * line[3])
+    def _row(self, line: bytes, hit: Line, data: bytes, position: int) -> int:
+        """All frames from here on that begin with the same line, at once; returns where they end."""
+        pattern = self._rows.get(line)
+        size, _, targets, payload = hit
+        if pattern is None:
+            if len(self._rows) >= ROWS_MAX:
+                return position
+            pattern = re.compile(b"(?:%b.{%d}\r\n)*+" % (re.escape(line), payload), re.DOTALL)
+            self._rows[line] = pattern
+        found = pattern.match(data, position)
+        stop = found.end() if found else position
+        if targets and stop > position:
+            bodies = [data[i : i + size] for i in range(position + len(line), stop, size + len(line))]
+            for append, head in targets:
+                append(head)
+                append(head.join(bodies))
+        return stop
 
-    def _count(self, route: Route, messages: int, size: int) -> None:
-        self.in_msgs += messages
-        self.in_bytes += size
+    def _note(self, line: Line | None, run: int) -> None:
+        """Remember what is to be counted."""
+        assert line is not None
+        route = line[1]
+        if not route.messages:
+            self._touched.append(route)
+        route.messages += run
+        route.size += run * line[3]
+
+    def _settle(self, line: Line | None, run: int) -> None:
+        """Count what the fast ways delivered: nobody may look at a counter before."""
+        if run:
+            self._note(line, run)
         fed = self._fed
-        for sub in route.subs:
-            sub.delivered += messages
-            sink: Session = sub.sink  # type: ignore[assignment]
-            sink.out_msgs += messages
-            sink.out_bytes += size
-            fed.add(sink)
+        for route in self._touched:
+            messages, size = route.messages, route.size
+            route.messages = route.size = 0
+            self.in_msgs += messages
+            self.in_bytes += size
+            for sub in route.subs:
+                sub.delivered += messages
+                sink: Session = sub.sink  # type: ignore[assignment]
+                sink.out_msgs += messages
+                sink.out_bytes += size
+                fed.add(sink)
+        self._touched.clear()
 
     def _incomplete_line(self, end: int, position: int) -> tuple[int, int]:
         if end - position > self.host.max_control_line:
@@ -194,53 +239,58 @@ class Session:
 
     def _forward_known_subject(self, line: bytes, data: bytes, position: int, after: int, end: int) -> int:
         """Second way: the subject is known, the rest goes out as it came. 0: not possible; else where it ends."""
-        if line[:4] != b"PUB ":
+        args = line.split(b" ")
+        count = len(args)
+        if args[0] != b"PUB" or not 3 <= count <= 4:  # odd spacing makes empty arguments: refused below
             return 0
-        space = line.find(b" ", 4)
         account = self.account
         assert account is not None
-        matched = account.routes.get(line[4:space])
+        matched = account.routes.get(args[1])
         if matched is None:
             return 0
         route = matched.route
         targets = route.targets
-        if not targets:
+        number = args[-1][:-2]
+        if not targets or not number.isdigit() or line[-2] != CR:
             return 0
-        rest = line[space + 1 :]
-        args = rest.split()
-        if len(args) == 1:
-            if len(rest) != len(args[0]) + 2:  # odd spacing is not forwarded as it came
-                return 0
-        elif len(args) != 2 or len(rest) != len(args[0]) + len(args[1]) + 3 or args[0].startswith(RESERVED_REPLIES):
-            return 0
-        if not args[-1].isdigit():
-            return 0
-        size = int(args[-1])
+        size = int(number)
         if size > self.host.max_payload:
+            return 0
+        if count == 4 and (not args[2] or b"\t" in args[2] or args[2].startswith(RESERVED_REPLIES)):
             return 0
         stop = after + size + 2
         if stop > end:
             return stop
         if data[stop - 1] != LF or data[stop - 2] != CR:
             return 0
-        body = data[position + space + 1 : stop]
+        body = data[position + 5 + len(args[1]) : stop]
         for append, head in targets:
-            append(b"MSG " + head)
+            append(head)
             append(body)
-        self._count(route, 1, size)
-        if len(args) == 1:
+        if not route.messages:
+            self._touched.append(route)
+        route.messages += 1
+        route.size += size
+        if count == 3:
             self._remember(line, route, size)
         return stop
 
     def _remember(self, line: bytes, route: Route, size: int, header_size: int = -1) -> None:
+        """Prepare the first way for a line that comes for the second time."""
+        if line not in self._seen:
+            if len(self._seen) >= SEEN_MAX:
+                self._seen.clear()
+            self._seen.add(line)
+            return
         if len(self._lines) >= LINES_MAX:
             self._lines.clear()
+        targets = route.targets or ()
         if header_size < 0:
             tail = b"%d\r\n" % size
-            heads = [(append, b"MSG " + head + tail) for append, head in route.targets or ()]
+            heads = [(append, head + tail) for append, head in targets]
         else:
             tail = b"%d %d\r\n" % (header_size, size)
-            heads = [(append, b"HMSG " + head + tail) for append, head in route.targets or ()]
+            heads = [(append, b"H" + head + tail) for append, head in targets]
         self._lines[line] = (size + 2, route, heads, size)
 
     # the complete way --------------------------------------------------------------------------------------------

@@ -253,3 +253,21 @@ def test_garbage_never_raises(chunks: list[bytes]) -> None:
     for chunk in chunks:
         session.receive(chunk)
     session.receive(b"\r\n")
+
+
+@pytest.mark.parametrize("chunk", [1 << 20, 100, 37, 1])
+def test_rows_of_the_same_line_are_cut_exactly(chunk: int) -> None:
+    tricky = [b"PUB a 9\r\n", b"\r\n\r\nxxxxx", b"123456789", b"\r\nPUB a 9"]
+    row = [b"PUB a 9\r\n%b\r\n" % tricky[i % 4][:9].ljust(9, b".") for i in range(40)]
+    operations = [*row, b"PUB a 3\r\nabc\r\n", *row, b"PING\r\n", *row[:9], b"SUB a 1\r\n", *row]
+    complete = play(operations, [1 << 20], fast=False)
+    assert play(operations, [chunk], fast=True) == complete
+    assert complete[3][0] == 130
+
+
+def test_a_row_that_breaks_its_length_ends_the_connection() -> None:
+    operations = [b"PUB a 3\r\nabc\r\n"] * 20 + [b"PUB a 3\r\nabcd\r\n"]
+    fast, complete = (play(operations, [1 << 20], fast=way) for way in (True, False))
+    assert fast == complete
+    assert fast[2]
+    assert fast[0] == b"-ERR 'Unknown Protocol Operation'\r\n"
