@@ -63,17 +63,13 @@ class Publisher:
         self.clock = Clock()
         self.store = Store(self.device, self._log(), self.clock, settings)
         self.link = Link(settings, self.store, self.clock, self.say)
+        self._full = asyncio.Event()
+        self.store.on_full = self._full.set
 
     @classmethod
     def from_file(cls, path="config.json"):
         """Reads the settings, and adds the sensors that they list."""
-        try:
-            with open(path) as source:
-                settings = json.load(source)
-        except OSError:
-            raise ConfigError("%s: not found; copy config.example.json and fill it in" % path)
-        except ValueError:
-            raise ConfigError("%s: not valid JSON" % path)
+        settings = _read_settings(path)
         publisher = cls(settings)
         for one in settings.get("sensors", []):
             publisher.add(configured(one, settings.get("every", 10)))
@@ -148,7 +144,11 @@ class Publisher:
             if self.store.flash_error != said:
                 said = self.store.flash_error
                 self.say(said or "flash works again")
-            await asyncio.sleep(TICK_S)
+            self._full.clear()
+            try:
+                await asyncio.wait_for(self._full.wait(), TICK_S)
+            except asyncio.TimeoutError:
+                pass
 
     async def _sample(self, sensor):
         due = self.clock.uptime_ms()
@@ -200,10 +200,7 @@ def check_name(name):
 def configured(entry, every):
     """The Sensor that an entry of `sensors` in config.json describes."""
     kind = entry.get("kind", "")
-    try:
-        module = __import__("picoleaf.sensors." + kind, None, None, ["read"])
-    except ImportError:
-        raise ConfigError("sensors: there is no kind %r" % kind)
+    module = _module(kind)
     read = module.reader(entry)
     return Sensor(
         entry.get("name", kind),
@@ -212,6 +209,25 @@ def configured(entry, every):
         entry.get("unit", module.UNIT),
         entry.get("keep", "must"),
     )
+
+
+def _module(kind):
+    try:
+        return __import__("picoleaf.sensors." + kind, None, None, ["reader"])
+    except ImportError as error:
+        problem = "sensors: kind %r cannot be used here: %s" % (kind, error)
+    raise ConfigError(problem)
+
+
+def _read_settings(path):
+    try:
+        with open(path) as source:
+            return json.load(source)
+    except OSError:
+        problem = "not found; copy config.example.json and fill it in"
+    except ValueError as error:
+        problem = "not valid JSON: %s" % error
+    raise ConfigError("%s: %s" % (path, problem))
 
 
 def _check(settings):

@@ -1,8 +1,8 @@
 """Time on a device that wakes up without any.
 
-Uptime in milliseconds never goes back and never wraps. Unix time is uptime plus an offset, known from the system's clock
-when that was set, or from one SNTP exchange (RFC 4330). A reading taken before the offset is known is corrected when it
-is sent.
+Uptime in milliseconds never goes back and never wraps. Unix time is uptime plus an offset, known from the system's
+clock when that was set, or from an SNTP exchange (RFC 4330). A reading taken before the offset is known is corrected
+when it is sent.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """Keeps the device connected and moves readings from the store to the stream: each of them once, in order.
 
 Up to WINDOW readings are in flight; each is settled by the acknowledgement of the stream that has stored it. When a
-connection breaks, the fate of those in flight is unknown ("in doubt"): they may be stored with the acknowledgement lost.
-The server drops doubles only for its duplicate window, two minutes, so after a reconnect the stream itself is asked.
+connection breaks, the fate of those in flight is unknown ("in doubt"): they may be stored with the acknowledgement
+lost. The server drops doubles only for its duplicate window, two minutes, so after a reconnect the stream is asked.
 Readings of one subject enter the stream in the order of their numbers, hence the last message of the subject says it:
 what is in doubt and not newer than that is there. A refusal (stream full, stream missing) can leave a hole in that
 order, so when an earlier acknowledgement told where we were, the few messages since then are looked at one by one.
@@ -15,7 +15,7 @@ import json
 import os
 
 from . import wifi
-from .nats import Connection, Refused
+from .nats import Connection, ServerError
 
 WINDOW = 16  # readings in flight: a burst fits one TCP segment or two, and RAM for their tickets
 TICK_S = 0.2  # how often deadlines are looked at
@@ -51,6 +51,7 @@ class Link:
         self.conn = Connection(clock.uptime_ms)
         self.conn.on_ack = self._on_ack
         self.conn.on_error = self._on_error
+        self.conn.on_due = self._wake_up
         self.up = False
         self.connects = 0
         self.down_since = clock.uptime_ms()
@@ -67,7 +68,10 @@ class Link:
         self._reached = {}
         self._known = {}
         self._wake = asyncio.Event()
-        store.on_ready = self._wake.set
+        store.on_ready = self._wake_up
+
+    def _wake_up(self):
+        self._wake.set()
 
     def down_ms(self):
         """How long there has been no connection; 0 while there is one."""
@@ -87,7 +91,7 @@ class Link:
                 reason = self._failure
             except asyncio.TimeoutError:
                 reason = "no answer within %d s" % CONNECT_S
-            except (OSError, Refused) as error:
+            except (OSError, ServerError) as error:
                 reason = str(error) or "connection failed"
             finally:
                 await self.conn.close()
@@ -155,7 +159,7 @@ class Link:
             await work()
         except asyncio.TimeoutError:
             self._fail("the stream does not answer")
-        except (OSError, Refused) as error:
+        except (OSError, ServerError) as error:
             self._fail(str(error) or "connection lost")
 
     def _fail(self, reason):

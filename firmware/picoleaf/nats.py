@@ -1,6 +1,6 @@
 """One connection to a NATS server: two fixed buffers, and everything with a meaning parsed in place.
 
-    await connection.open(host, port, options)      INFO, CONNECT, inbox, PONG; raises OSError or Refused
+    await connection.open(host, port, options)      INFO, CONNECT, inbox, PONG; raises OSError or ServerError
     connection.put(subject, token, id, body)        an HPUB with Nats-Msg-Id into the transmit buffer
     await connection.flush()                        to the socket
     await connection.receive()                      for ever: acknowledgements go to `on_ack(token, seq, error)`
@@ -24,7 +24,7 @@ TCP_NODELAY = (6, 1)  # (IPPROTO_TCP, TCP_NODELAY) where the socket module does 
 ASK_TOKEN = 0  # the inbox token of a request; publishing counts from 1
 
 
-class Refused(Exception):
+class ServerError(Exception):
     """The server said -ERR, or is not a NATS server."""
 
 
@@ -34,6 +34,7 @@ class Connection:
     def __init__(self, uptime_ms):
         self.on_ack = lambda token, seq, error: None
         self.on_error = lambda text: None
+        self.on_due = lambda: None  # a flush is due
         self.heard = 0
         self.stream = ""
         self.skipped = 0
@@ -91,8 +92,8 @@ class Connection:
             if self._rx.find(word, at, eol) == at:
                 return
             if self._rx.find(b"-ERR", at, eol) == at:
-                raise Refused(str(bytes(self._rx_view[at + 5 : eol]), "utf-8"))
-        raise Refused("not a NATS server")
+                raise ServerError(str(bytes(self._rx_view[at + 5 : eol]), "utf-8"))
+        raise ServerError("not a NATS server")
 
     def _no_delay(self):
         if IS_MICRO:
@@ -169,7 +170,7 @@ class Connection:
     # Receiving.
 
     async def receive(self):
-        """Never returns; raises OSError at the end of the connection, Refused on a fatal -ERR."""
+        """Never returns; raises OSError at the end of the connection, ServerError on a fatal -ERR."""
         while True:
             while self._step():
                 pass
@@ -229,7 +230,7 @@ class Connection:
         self._start = eol + 2
         if rx.find(b"PING", at, eol) == at:
             self._pongs_due += 1
-            self.on_ack(-1, 0, "")
+            self.on_due()
         elif rx.find(b"-ERR", at, eol) == at:
             self._complaint(str(bytes(self._rx_view[at + 5 : eol]), "utf-8"))
         return True  # PONG, +OK and a later INFO need nothing
@@ -239,7 +240,7 @@ class Connection:
         if "ermissions Violation" in text or "Invalid" in text:
             self.on_error(text)
         else:
-            raise Refused(text)
+            raise ServerError(text)
 
     def _message(self, at, eol, has_header):
         rx = self._rx

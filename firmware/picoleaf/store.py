@@ -65,7 +65,8 @@ class Store:
         self.superseded = 0
         self.acked = 0
         self.flash_error = ""
-        self.on_ready = lambda: None
+        self.on_ready = lambda: None  # there is something to send
+        self.on_full = lambda: None  # tick() is wanted soon
         self._ahead = []
         self._taken = (0, 0)
         self._open_keys = []
@@ -91,6 +92,8 @@ class Store:
             self._evict()
         self.queue.append(ticket)
         self.on_ready()
+        if len(self.queue) >= SPILL_READINGS:
+            self.on_full()
         return ticket
 
     def _supersede(self, name, count):
@@ -101,14 +104,18 @@ class Store:
             self.superseded += 1
 
     def _evict(self):
-        for at, one in enumerate(self.queue):
+        """Makes room: the oldest that need not be kept, or else the oldest of all, which is a loss."""
+        victim = self.queue[0]
+        for one in self.queue:
             if one.keep >= 0:
-                self.superseded += 1
+                victim = one
                 break
+        if victim.keep >= 0:
+            self.superseded += 1
         else:
-            at = 0
-            self._lose(self.queue[0].key)
-        self.queue.pop(at)._state = "dropped"
+            self._lose(victim.key)
+        self.queue.remove(victim)
+        victim._state = "dropped"
 
     def _lose(self, key):
         if self.log:

@@ -1,0 +1,93 @@
+"""A device under test: publishes numbered readings and says what becomes of each. Runs on MicroPython and CPython.
+
+    device.py FIRMWARE CONFIG COUNT PAUSE_MS [quiet]
+
+Prints `pub BOOT-SEQ`, `stored BOOT-SEQ`, `acked BOOT-SEQ`, `dropped BOOT-SEQ`; with `quiet` `heap FREE` instead, every
+HEAP_EVERY readings. COUNT 0 is endless. Otherwise prints `done` and the stats as JSON once everything is settled.
+"""
+
+import gc
+import json
+import sys
+
+sys.path.insert(0, sys.argv[1])
+
+import asyncio
+
+from picoleaf import Publisher
+
+HEAP_EVERY = 500
+LEAVE_ROOM = 24  # readings: publishing pauses before anything would be dropped
+
+
+async def publish(pub, count, pause_ms, names, watched):
+    done = 0
+    while not count or done < count:
+        if pause_ms:
+            await asyncio.sleep(pause_ms / 1000)
+        else:
+            while pub.store.room < LEAVE_ROOM:
+                await asyncio.sleep(0)
+        ticket = pub.publish(names[done % len(names)], done)
+        done += 1
+        if watched is not None:
+            print(f"pub {ticket.key[0]}-{ticket.key[1]}")
+            watched.tickets.append(ticket)
+        elif done % HEAP_EVERY == 0:
+            gc.collect()
+            print(f"heap {gc.mem_free() if hasattr(gc, 'mem_free') else 0}")
+
+
+class Watched:
+    """Readings whose end is not known. Of those in flash only the numbers are kept, so that RAM holds them."""
+
+    def __init__(self, store):
+        self.store = store
+        self.tickets = []
+        self.away = []
+
+    def look(self):
+        for key in self.away[:HEAP_EVERY]:
+            state = self.store.fate(key)
+            if state not in ("acked", "dropped"):
+                break
+            print(f"{state} {key[0]}-{key[1]}")
+            self.away.pop(0)
+        for ticket in list(self.tickets):
+            state = ticket.state
+            if state in ("stored", "acked", "dropped"):
+                print(f"{state} {ticket.key[0]}-{ticket.key[1]}")
+                self.tickets.remove(ticket)
+                if state == "stored":
+                    self.away.append(ticket.key)
+
+
+async def watch(watched):
+    while True:
+        watched.look()
+        await asyncio.sleep(0.02)
+
+
+async def main():
+    pub = Publisher.from_file(sys.argv[2])
+    count, pause_ms = int(sys.argv[3]), int(sys.argv[4])
+    watched = None if "quiet" in sys.argv else Watched(pub.store)
+    names = pub.settings.get("names", ["a", "b"])
+    running = asyncio.create_task(pub.main())
+    watching = asyncio.create_task(watch(watched)) if watched is not None else None
+    await publish(pub, count, pause_ms, names, watched)
+    while True:
+        stats = pub.stats()
+        if not (stats["queued"] or stats["in_flight"] or stats["flash_bytes"] or stats["lost"]):
+            break
+        await asyncio.sleep(0.02)
+    if watched is not None:
+        while watched.away or watched.tickets:
+            watched.look()
+    print("done " + json.dumps(stats))
+    for task in (running, watching):
+        if task:
+            task.cancel()
+
+
+asyncio.run(main())
