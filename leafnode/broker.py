@@ -6,12 +6,15 @@ connections, everything in the journal on disk, connections closed. A second sig
 
 import asyncio
 import logging
+import os
 import random
 import ssl
 import time
+from pathlib import Path
 
 from leafnode import identity
 from leafnode.base import nuid
+from leafnode.base.notify import Notifier
 from leafnode.config.options import (
     GLOBAL_ACCOUNT,
     Config,
@@ -23,6 +26,7 @@ from leafnode.config.options import (
 )
 from leafnode.errors import ConfigError, LeafnodeError
 from leafnode.net import secrets
+from leafnode.net.process import PortsFile, Signals, feed_watchdog, write_pid_file
 from leafnode.net.server import ClientHost
 from leafnode.net.uplink import Limits, Uplink
 from leafnode.route.account import Account
@@ -47,6 +51,7 @@ class Broker:
         self.clients: ClientHost
         self.uplinks: list[Uplink] = []
         self.port = config.port
+        self.monitor: None = None
         self._loop_id = nuid.new().encode()
         self._listener: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -146,7 +151,32 @@ class Broker:
             leaf.account.name,
         )
 
+    def addresses(self) -> dict[str, list[str]]:
+        """Where the listeners are, for the ports file."""
+        host = "127.0.0.1" if self.config.host in ("0.0.0.0", "::") else self.config.host
+        found = {"nats": [f"nats://{shown_address(host, self.port)}"]}
+        if self.monitor is not None:
+            found["monitoring"] = [f"http://{shown_address(host, self.monitor.port)}"]
+        return found
+
     # stop --------------------------------------------------------------------------------------------------------
+
+    async def lame_duck(self) -> None:
+        """Take no new clients, ask those that are here to go elsewhere, then close them at an even pace."""
+        config = self.config
+        log.info("Entering lame duck mode, stop accepting new clients")
+        if self._listener is not None:
+            self._listener.close()
+        self.clients.announce_lame_duck()
+        if not self.clients.connections:
+            return
+        await asyncio.sleep(config.lame_duck_grace_s)
+        waiting = list(self.clients.connections.values())
+        pause = max(config.lame_duck_duration_s - config.lame_duck_grace_s, 0.0) / max(len(waiting), 1)
+        for connection in waiting:
+            if not connection.session.closing:
+                connection.session.fail("", "Server Shutdown")
+                await asyncio.sleep(pause)
 
     async def stop(self) -> None:
         """Orderly: what was acknowledged is on disk, what waits for clients is written."""
@@ -156,10 +186,36 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for connection in list(self.clients.connections.values()):
+            connection.session.fail("", "Server Shutdown")
             connection.flush()
-            connection.session.close_reason = "Server Shutdown"
-            connection.session.end()
-            connection.transport.close()
+        log.info("Server Exiting..")
+
+
+async def serve(config: Config, *, argv0: str) -> int:
+    """Run a broker until a signal ends it; returns the exit status: 0 orderly, 1 could not start."""
+    notifier = Notifier()
+    broker = Broker(config)
+    ports = PortsFile(config.ports_file_dir, Path(argv0).name)
+    try:
+        await broker.start()
+        write_pid_file(config.pid_file)
+        ports.write(broker.addresses())
+    except LeafnodeError as error:
+        log.critical("%s", error)
+        await broker.stop()
+        return 1
+    signals = Signals(on_second=lambda: os._exit(1))
+    notifier.ready(f"serving clients on port {broker.port}")
+    watchdog = asyncio.create_task(feed_watchdog(notifier), name="watchdog")
+    try:
+        if await signals.wait():
+            await broker.lame_duck()
+    finally:
+        notifier.stopping()
+        watchdog.cancel()
+        await broker.stop()
+        ports.remove()
+    return 0
 
 
 def authenticator(config: Config) -> Authenticator:

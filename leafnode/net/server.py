@@ -148,6 +148,14 @@ class ClientHost:
         for connection in waiting:
             connection.resume()
 
+    def announce_lame_duck(self) -> None:
+        """Tell all clients that understand it to go elsewhere."""
+        self.info_fields["ldm"] = True
+        self.info_fields.pop("connect_urls", None)
+        for connection in list(self.connections.values()):
+            if connection.session.protocol >= 1:
+                connection.session.greet()
+
     def totals(self) -> dict[str, int]:
         """Messages and payload bytes in and out since the start, of all connections that ever were."""
         sums = {name: getattr(self, name) for name in ("in_msgs", "in_bytes", "out_msgs", "out_bytes")}

@@ -1,0 +1,91 @@
+"""The process around the broker: signals, the PID and ports files, systemd's notify and watchdog."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from leafnode.base import logs
+from leafnode.base.notify import Notifier
+from leafnode.errors import LeafnodeError
+
+log = logging.getLogger("leafnode")
+
+
+class Signals:
+    """What a service is told by signals (spec monitoring-and-ops section 3).
+
+    SIGINT, SIGTERM: stop (a second one: at once). SIGUSR1: open the log file again. SIGUSR2: lame duck, then stop.
+    SIGHUP: re-reading the configuration is not done by a running broker; it says so instead of dying.
+    """
+
+    def __init__(self, on_second: Callable[[], None]) -> None:
+        self.stop = asyncio.Event()
+        self.lame_duck = asyncio.Event()
+        self._on_second = on_second
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._stop)
+        loop.add_signal_handler(signal.SIGTERM, self._stop)
+        loop.add_signal_handler(signal.SIGUSR1, logs.reopen)
+        loop.add_signal_handler(signal.SIGUSR2, self._lame_duck)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def _stop(self) -> None:
+        if self.stop.is_set():
+            self._on_second()
+        self.stop.set()
+
+    def _lame_duck(self) -> None:
+        self.lame_duck.set()
+
+    def _reload(self) -> None:
+        log.warning("SIGHUP: leafnode does not reload its configuration while running; restart it to apply a change")
+
+    async def wait(self) -> bool:
+        """Until told to end; True: as a lame duck."""
+        waits = [asyncio.create_task(event.wait()) for event in (self.stop, self.lame_duck)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+        return not self.stop.is_set()
+
+
+def write_pid_file(path: str) -> None:
+    """Left behind at the end, as nats-server does. Raises LeafnodeError."""
+    if path:
+        try:
+            Path(path).write_text(f"{os.getpid()}\n")
+        except OSError as error:
+            raise LeafnodeError(f"could not write pidfile: {path}: {error.strerror}") from error
+
+
+class PortsFile:
+    """`<program>_<pid>.ports` with the addresses that listeners got; removed at a clean end."""
+
+    def __init__(self, folder: str, program: str) -> None:
+        self.path = Path(folder) / f"{program}_{os.getpid()}.ports" if folder else None
+
+    def write(self, addresses: Mapping[str, Sequence[str]]) -> None:
+        if self.path is None:
+            return
+        try:
+            self.path.write_text(json.dumps(addresses))
+        except OSError as error:
+            raise LeafnodeError(f"could not write ports file: {self.path}: {error.strerror}") from error
+
+    def remove(self) -> None:
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+async def feed_watchdog(notifier: Notifier) -> None:
+    """As long as the loop turns. Ends at once where no watchdog is set."""
+    interval = notifier.watchdog_interval_s
+    while interval:
+        notifier.watchdog()
+        await asyncio.sleep(interval)
