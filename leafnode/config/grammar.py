@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from leafnode.errors import ConfigError
 
 DEPTH_MAX = 64  # nested blocks, files and variables; real files have five, and a stack is finite
+SHOWN_MAX = 60  # characters of a word in a message
 INT64_MAX = (1 << 63) - 1  # what nats-server holds an integer in
 
 Read = Callable[[str, str], tuple[str, str]]
@@ -62,7 +63,7 @@ _DOUBLE = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 _SINGLE = re.compile(r"'([^']*+)'")
 _BLOCK_END = re.compile(r"^[ \t]*+\)[ \t]*+\r?$", re.MULTILINE)
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.?)", re.DOTALL)
-_INTEGER = re.compile(r"(-?[0-9]++)(?:([kmgtpe])(i?b)?)?", re.IGNORECASE)
+_INTEGER = re.compile(r"(-?[0-9]++)(?:([kmgtpe])(i?b?))?", re.IGNORECASE)
 _FLOAT = re.compile(r"-?[0-9]{1,300}\.[0-9]{1,300}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _BCRYPT = re.compile(r"\$2[abxy]\$")
@@ -86,6 +87,11 @@ def parse(
     pairs: dict[str, Value] = {}
     _Parser(text.removeprefix("\ufeff"), file, context, depth=0).file_into(pairs)
     return pairs
+
+
+def _short(word: str) -> str:
+    """For messages: a mistake can make a word of a whole file."""
+    return word if len(word) <= SHOWN_MAX else f"{word[:SHOWN_MAX]}…"
 
 
 class _Context:
@@ -204,11 +210,11 @@ class _Parser:
             self._at += 1
             self._skip(_SPACE)
             if self._peek() in ("", "\n", "\r", "#") or self._text.startswith("//", self._at):
-                raise self._error(f"a value is expected after {key!r} on the same line")
+                raise self._error(f"a value is expected after {_short(key)!r} on the same line")
         else:
             self._skip(_BLANK)
             if not self._peek():
-                raise self._error(f"a value is expected after {key!r}", at)
+                raise self._error(f"a value is expected after {_short(key)!r}", at)
         return self._any()
 
     def _end_of_pair(self, end: str) -> None:
@@ -233,7 +239,7 @@ class _Parser:
         try:
             text, name = self._context.read(target, self._file)
         except ConfigError as error:
-            raise self._error(f"cannot include {target!r}: {error}", at) from error
+            raise self._error(f"cannot include {_short(target)!r}: {error}", at) from error
         _Parser(text.removeprefix("\ufeff"), name, self._context, self._depth).file_into(pairs)
         self._depth -= 1
 
@@ -337,7 +343,7 @@ class _Parser:
             try:
                 return datetime.strptime(word, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
             except ValueError:
-                raise self._error(f"{word} is no date", at) from None
+                raise self._error(f"{word!r} is no date", at) from None
         return word
 
     def _unescape(self, text: str, at: int) -> str:
@@ -365,7 +371,9 @@ class _Parser:
                 return Value(value.data, self._line(at), self._file)
         text = self._context.environ.get(name)
         if text is None:
-            raise self._error(f"variable reference for {name!r} can not be found: define {name} above or export it", at)
+            raise self._error(
+                f"variable reference for {_short(name)!r} can not be found: define it above or export it", at
+            )
         value = self._from_environment(name, text)
         return Value(value.data if value else text, self._line(at), self._file)
 

@@ -143,9 +143,9 @@ TOP = Table(
         "max_connections|max_conn": ("max_connections", number),
         "max_subscriptions|max_subs": ("max_subscriptions", number),
         "max_sub_tokens|max_subscription_tokens": ("max_sub_tokens", no_negative),
-        "max_control_line": ("max_control_line", positive),
-        "max_payload": ("max_payload", positive),
-        "max_pending": ("max_pending", positive),
+        "max_control_line": ("max_control_line", no_negative),
+        "max_payload": ("max_payload", no_negative),
+        "max_pending": ("max_pending", no_negative),
         "ping_interval": ("ping_interval_s", duration),
         "ping_max": ("ping_max", no_negative),
         "write_deadline": ("write_deadline_s", duration),
@@ -210,10 +210,28 @@ TOP = Table(
 )
 
 
+_ZERO_IS_DEFAULT = frozenset(
+    [
+        "port",
+        "max_connections",
+        "max_control_line",
+        "max_payload",
+        "max_pending",
+        "ping_interval_s",
+        "ping_max",
+        "write_deadline_s",
+    ]
+)
+"""Options whose zero stands for "not given", as in nats-server."""
+
+
 def config_from(pairs: Mapping[str, Value], notes: Notes) -> Config:
     """The options that parsed pairs stand for, before the command line and `check`."""
     fields = TOP.read_pairs(pairs, notes)
     fields.pop("ignored", None)
+    for field in _ZERO_IS_DEFAULT & fields.keys():
+        if fields[field] == 0:
+            del fields[field]
     _listening(fields)
     _monitoring(fields)
     if "trace_verbose" in fields:
@@ -228,7 +246,7 @@ def _listening(fields: Fields) -> None:
     if number_ is not None:
         fields.setdefault("port", number_)
     if fields.get("port") == 0:
-        fields["port"] = DEFAULT_PORT  # nats-server takes zero for "not given"
+        fields["port"] = DEFAULT_PORT
 
 
 def _monitoring(fields: Fields) -> None:
