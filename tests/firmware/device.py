@@ -3,11 +3,13 @@
     device.py FIRMWARE CONFIG COUNT PAUSE_MS [quiet]
 
 Prints `pub BOOT-SEQ`, `stored BOOT-SEQ`, `acked BOOT-SEQ`, `dropped BOOT-SEQ`; with `quiet` `heap FREE` instead, every
-HEAP_EVERY readings. COUNT 0 is endless. Otherwise prints `done` and the stats as JSON once everything is settled.
+HEAP_EVERY readings. COUNT 0 means until the file CONFIG.enough exists. Then everything is settled and `done` follows,
+with the stats as JSON.
 """
 
 import gc
 import json
+import os
 import sys
 
 sys.path.insert(0, sys.argv[1])
@@ -20,9 +22,17 @@ HEAP_EVERY = 500
 LEAVE_ROOM = 24  # readings: publishing pauses before anything would be dropped
 
 
+def enough():
+    try:
+        os.stat(sys.argv[2] + ".enough")
+    except OSError:
+        return False
+    return True
+
+
 async def publish(pub, count, pause_ms, names, watched):
     done = 0
-    while not count or done < count:
+    while not (count and done == count) and not enough():
         if pause_ms:
             await asyncio.sleep(pause_ms / 1000)
         else:

@@ -77,6 +77,10 @@ class Device(Process):
         assert len(self.words(verb)) >= count, self.output()[-3000:]
         return self.words(verb)
 
+    def enough(self) -> None:
+        """No more readings."""
+        self.file.with_name(self.file.name + ".enough").touch()
+
     async def finish(self) -> dict[str, Any]:
         """Waits until everything is settled; the device's own statistics."""
         return dict(json.loads((await self.said("done"))[-1]))

@@ -54,6 +54,7 @@ class Proxy:
         self._held: set[str] = set()
         self._gates: dict[str, asyncio.Event] = {}
         self._links: set[_Link] = set()
+        self._ended = 0  # resets and fins so far: what was being connected meanwhile belongs to them
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -188,10 +189,12 @@ class Proxy:
             gate.set()
 
     def _reset(self) -> None:
+        self._ended += 1
         for link in list(self._links):
             link.reset()
 
     def _fin(self) -> None:
+        self._ended += 1
         for link in list(self._links):
             link.end()
 
@@ -218,11 +221,11 @@ class Proxy:
         with contextlib.suppress(OSError):
             client, _ = self._listener.accept()
             self.accepted += 1
-            task = self._running().create_task(self._serve(client))
+            task = self._running().create_task(self._serve(client, self._ended))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, client: socket.socket) -> None:
+    async def _serve(self, client: socket.socket, ended: int) -> None:
         try:
             down = await asyncio.open_connection(sock=client, limit=CHUNK_BYTES)
         except OSError:  # the client went away in the same moment
@@ -234,6 +237,9 @@ class Proxy:
             _abort(down[1])
             return
         link = _Link(down[1], up[1])
+        if self._ended != ended:
+            link.reset()
+            return
         self._links.add(link)
         try:
             await asyncio.gather(self._pump("up", down[0], up[1]), self._pump("down", up[0], down[1]))
