@@ -1,0 +1,146 @@
+"""Running other programs: with a time limit for the whole process group, and a bounded memory of what they printed."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+GRACE_SECONDS: Final = 3.0  # between SIGTERM and SIGKILL
+DRAIN_SECONDS: Final = 1.0  # for output after the end: a grandchild may hold the pipe open for ever
+READ_BYTES: Final = 16_384
+_OURS: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "JOURNAL_STREAM")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program ended. `exit_code` is negative for a signal, None if it never started."""
+
+    exit_code: int | None
+    stdout: str = ""
+    stderr: str = ""
+    truncated: bool = False
+    timed_out: bool = False
+    error: str = ""
+
+    @property
+    def succeeded(self) -> bool:
+        return self.exit_code == 0 and not self.timed_out
+
+    def summary(self) -> str:
+        """Why it did not succeed, in one line."""
+        if self.error:
+            return self.error
+        said = (self.stderr.strip() or self.stdout.strip()).splitlines()
+        reason = "took too long" if self.timed_out else f"ended with {self.exit_code}"
+        return f"{reason}: {said[-1]}" if said else reason
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    timeout_s: float,
+    output_bytes: int,
+    cwd: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+) -> Ended:
+    """Run `argv` in a process group of its own, without a shell, to its end or the end of its time.
+
+    The end of its time, or cancelling, kills the group; what a program leaves running when it ends well stays. Never raises for what the program does, or for a program that is not there.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name not in _OURS}
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=cwd,
+            env={**inherited, **(env or {})},
+            start_new_session=True,
+            limit=READ_BYTES,
+        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return Ended(None, error=f"{argv[0]} cannot be started: {reason}")
+    try:
+        return await _follow(child, timeout_s, output_bytes, stdin)
+    except asyncio.CancelledError:
+        _signal(child, signal.SIGKILL)
+        await child.wait()
+        raise
+    finally:
+        child._transport.close()  # type: ignore[attr-defined]  # pipes that a grandchild holds open stay open otherwise
+
+
+async def _follow(child: asyncio.subprocess.Process, timeout_s: float, limit: int, stdin: bytes | None) -> Ended:
+    out, err = _Kept(limit), _Kept(limit)
+    assert child.stdout
+    assert child.stderr
+    readers = [
+        asyncio.create_task(out.read(child.stdout), name="stdout"),
+        asyncio.create_task(err.read(child.stderr), name="stderr"),
+        asyncio.create_task(_feed(child, stdin), name="stdin"),
+    ]
+    timed_out = False
+    try:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await child.wait()
+        except TimeoutError:
+            timed_out = True
+            await _end(child)
+        await asyncio.wait(readers, timeout=DRAIN_SECONDS)
+    finally:
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+    return Ended(child.returncode, out.text(), err.text(), out.truncated or err.truncated, timed_out)
+
+
+async def _feed(child: asyncio.subprocess.Process, stdin: bytes | None) -> None:
+    if stdin is None or not child.stdin:
+        return
+    with contextlib.suppress(OSError):
+        child.stdin.write(stdin)
+        await child.stdin.drain()
+        child.stdin.close()
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    _signal(child, signal.SIGTERM)
+    try:
+        async with asyncio.timeout(GRACE_SECONDS):
+            await child.wait()
+    except TimeoutError:
+        pass
+    _signal(child, signal.SIGKILL)  # whatever is left of the group, also when its leader ended by itself
+    await child.wait()
+
+
+def _signal(child: asyncio.subprocess.Process, number: int) -> None:
+    """To the whole group: its id is the child's."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, number)
+
+
+class _Kept:
+    """The first bytes of a pipe; the rest is read, so that the writer goes on, and forgotten."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = bytearray()
+        self.truncated = False
+
+    async def read(self, pipe: asyncio.StreamReader) -> None:
+        while chunk := await pipe.read(READ_BYTES):
+            room = self._limit - len(self._bytes)
+            self._bytes += chunk[:room]
+            self.truncated = self.truncated or len(chunk) > room
+
+    def text(self) -> str:
+        return self._bytes.decode(errors="replace")

@@ -1,0 +1,152 @@
+"""From a request for facts to a statement, and from its rows to an answer. Pure but for collecting the facts.
+
+A filter such as `os.name = 'Android' AND mem.percent > 80` becomes
+`SELECT os.name, mem.percent FROM "os", "mem" WHERE (…)`: the single-row tables that it names are put into FROM, so
+it either leaves one row (matched) or none. Tables with many rows are asked in a subquery,
+`EXISTS (SELECT 1 FROM process WHERE name = 'sshd')`, or with a whole statement. Tags are both: `tag.site` in a filter
+is the value of the tag `site` (NULL without one), `SELECT … FROM tag` sees rows of name and value.
+Only tables that the expression names are collected.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from agent.errors import QueryError
+from agent.facts.table import Facts, Table
+from agent.payloads import QueryReply, QueryRequest
+from agent.sandbox import Answer, Limits, Source, Word, evaluate, quoted, tokens
+from leafnode.base.nearest import hint
+
+INFO_TABLES: Final = ("host", "os", "kernel", "cpu", "load", "mem", "swap", "disk", "net", "temperature", "pi", "agent")
+TAG: Final = "tag"
+TAG_ROW: Final = "tag of this device"  # the one-row form; a name that nobody's subquery uses by accident
+
+
+def answer(request: QueryRequest, facts: Facts, device: str, limits: Limits) -> QueryReply:
+    """This device's answer; an expression that cannot be evaluated is an answer too."""
+    if request.is_info:
+        return QueryReply(id=request.id, device=device, matched=True, info=info(facts))
+    try:
+        found = ask(request, facts, limits)
+    except QueryError as error:
+        return QueryReply(id=request.id, device=device, matched=None, error=str(error))
+    matched = bool(found.rows) or request.where is None
+    return QueryReply(
+        id=request.id,
+        device=device,
+        matched=matched,
+        columns=found.columns if matched else None,
+        rows=found.rows if matched else None,
+        truncated=found.truncated,
+    )
+
+
+def info(facts: Facts) -> dict[str, Any]:
+    """The info document: the facts that fit a screen, tags and groups."""
+    return {
+        **facts.document(name for name in INFO_TABLES if name in facts),
+        "tags": {str(name): value for name, value in facts[TAG].rows()} if TAG in facts else {},
+        "groups": [row[0] for row in facts["groups"].rows()] if "groups" in facts else [],
+    }
+
+
+def ask(request: QueryRequest, facts: Facts, limits: Limits) -> Answer:
+    """The rows of a request that names `where`, `select` or `sql`.
+
+    Raises:
+        QueryError: as SQLite says it, with the nearest known name where one is unknown.
+    """
+    within = Limits(time_ms=limits.time_ms, rows=min(limits.rows, max(1, request.limit)), bytes=limits.bytes)
+    tags: list[str] = []
+    if request.sql:
+        statement = request.sql
+    else:
+        statement, tags = filter_statement(request.where, request.select, facts)
+    try:
+        return evaluate(statement, sources(statement, tags, facts), within)
+    except QueryError as error:
+        raise QueryError(_helpful(str(error), facts)) from error
+
+
+def filter_statement(where: str | None, select: str | None, facts: Facts) -> tuple[str, list[str]]:
+    """The SELECT for a filter and a select list, and the names of tags used in the form `tag.NAME`."""
+    for text in filter(None, (where, select)):
+        _balanced(text)
+    references = _references(f"{where or ''} , {select or ''}")
+    singles = _unique(table for table, _ in references if table in facts and facts[table].single)
+    tags = _unique(column for table, column in references if table == TAG)
+    wanted = select or ", ".join(
+        _unique(
+            f"{quoted(table)}.{quoted(column)} AS {quoted(f'{table}.{column}')}"
+            for table, column in _references(where or "")
+            if table in singles or table == TAG
+        )
+    )
+    tables = [quoted(name) for name in singles] + ([f"{quoted(TAG_ROW)} AS {TAG}"] if tags else [])
+    parts = [f"SELECT {wanted or '1 AS matched'}"]
+    if tables:
+        parts.append(f"FROM {', '.join(tables)}")
+    if where:
+        parts.append(f"WHERE ({where}\n)")  # the line break ends a comment
+    return " ".join(parts), tags
+
+
+def sources(statement: str, tags: list[str], facts: Facts) -> list[Source]:
+    """The tables that the statement names, collected now."""
+    named = _unique(token.name.lower() for token in tokens(statement) if isinstance(token, Word))
+    tables: list[Table] = [facts[name] for name in named if name in facts]
+    found = [Source(table.name, table.columns, table.rows()) for table in tables]
+    if tags:
+        values = {str(name): value for name, value in facts[TAG].rows()}
+        found.append(Source(TAG_ROW, tags, [[_tag(values, tag) for tag in tags]]))
+    return found
+
+
+def _tag(values: dict[str, Any], wanted: str) -> Any:
+    """A tag's value; names are compared without case, as SQLite does for columns."""
+    return next((value for name, value in values.items() if name.lower() == wanted.lower()), None)
+
+
+def _references(text: str) -> list[tuple[str, str]]:
+    """Every `table.column`, the table in lower case."""
+    found = tokens(text)
+    triples = zip(found, found[1:], found[2:], strict=False)
+    return [
+        (table.name.lower(), column.name)
+        for table, dot, column in triples
+        if isinstance(table, Word) and dot == "." and isinstance(column, Word)
+    ]
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    """In order of first appearance, the same in another case only once."""
+    return list({name.lower(): name for name in reversed(list(names))}.values())[::-1]
+
+
+def _balanced(text: str) -> None:
+    """A filter that closes the parenthesis we open around it would mean something else than it says."""
+    depth = 0
+    for token in tokens(text):
+        depth += (token == "(") - (token == ")")
+        if depth < 0 or token == ";":
+            raise QueryError(f"unexpected {token!r} in the expression")
+    if depth:
+        raise QueryError("a parenthesis is not closed")
+
+
+def _helpful(error: str, facts: Facts) -> str:
+    """SQLite's words, and what may have been meant."""
+    kind, mark, name = error.partition(": ")
+    if not mark:
+        return error
+    if kind == "no such table":
+        return f"{error}{hint(name, facts.names()) or f' (known: {chr(44).join(facts.names())})'}"
+    if kind != "no such column":
+        return error
+    table = name.partition(".")[0].lower()
+    if table in facts and not facts[table].single:
+        return f"{error}: {table} has many rows: ask EXISTS (SELECT 1 FROM {table} WHERE …)"
+    if table in facts:
+        near = hint(name, (f"{table}.{column}" for column in facts[table].columns))
+        return f"{error}{near or f' ({table} has {chr(44).join(facts[table].columns)})'}"
+    return f"{error}{hint(name, facts.columns())}"
