@@ -231,10 +231,11 @@ class ServerUrl:
     host: str
     port: int
     path: str = ""
-    user: str = ""
+    user: str = field(default="", repr=False)
+    """Alone, without a password, it is a token."""
     password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
-    """A URL with a user part only carries a token."""
+    """The user part of a URL that has no password; `user` is the same then, since the hub may expect either."""
 
     @property
     def is_tls(self) -> bool:
