@@ -90,9 +90,16 @@ class Tally:
 def _reason(device: Device, now: datetime, waited_seconds: float, unreachable: bool) -> str:
     if device.state == "up":
         return "up but not reachable" if unreachable else f"up but silent for {waited_seconds:g} s"
-    if device.state == "stopped":
-        return f"stopped {ago(device.seen, now)}"
-    return f"last seen {ago(device.seen, now)}"
+    return whereabouts(device, now)
+
+
+def whereabouts(device: Device, now: datetime) -> str:
+    """`up`, `stopped 2 d ago`, `last seen 3 h ago`, `never seen`."""
+    if device.state == "up":
+        return "up"
+    if device.seen is None:
+        return "never seen"
+    return f"{'stopped' if device.state == 'stopped' else 'last seen'} {ago(device.seen, now)}"
 
 
 def named(reasons: dict[str, str]) -> str:

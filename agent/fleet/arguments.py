@@ -122,6 +122,9 @@ def _connection(default: Any) -> argparse.ArgumentParser:
         default=default,
         help="the hub's JetStream domain, when connected to a leaf node (FLEET_DOMAIN); usually: hub",
     )
+    for name, what in (("ca", "certificates that vouch for it"), ("cert", "our certificate"), ("key", "our key")):
+        help_ = f"{what} (FLEET_TLS_{name.upper()})"
+        group.add_argument(f"--tls-{name}", metavar="FILE", default=default, help=help_)
     group.add_argument(
         "--context", metavar="NAME", default=default, help="a context of the settings file (FLEET_CONTEXT)"
     )

@@ -4,11 +4,8 @@ Every command is a function (arguments, fleet, output, stop) -> Exit in one of t
 is named: `fleet --help` must be instant. Ctrl-C sets `stop`; commands then finish with what they have.
 """
 
-import asyncio
 import importlib
-import logging
 import os
-import signal
 import sys
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,9 +18,11 @@ from agent.fleet.exits import Exit
 from agent.fleet.output import Output
 
 if TYPE_CHECKING:
+    import asyncio
+
     from agent.fleet.client import Fleet
 
-Command = Callable[[Namespace, "Fleet", Output, asyncio.Event], Awaitable[Exit]]
+Command = Callable[[Namespace, "Fleet", Output, "asyncio.Event"], Awaitable[Exit]]
 
 COMMANDS: Final = {
     "init": "cli_hub:init",
@@ -83,6 +82,8 @@ def _main(argv: Sequence[str], output: Output) -> Exit:
     output.shape = arguments.shape
     if arguments.password:
         output.note("fleet: --password shows in process lists: FLEET_PASSWORD or the settings file keeps it private")
+    import asyncio  # a third of the time that `fleet --help` would take
+
     return asyncio.run(_run(arguments, _connection(arguments), output))
 
 
@@ -93,6 +94,8 @@ def _connection(arguments: Namespace) -> settings.Connection:
 
 def _set_up_logging(verbose: bool) -> None:
     """The connection's log lines are for --verbose; what matters is said as an error."""
+    import logging
+
     if verbose:
         logging.basicConfig(level=logging.DEBUG, format="%(name)s: %(message)s", stream=sys.stderr)
     else:
@@ -100,6 +103,9 @@ def _set_up_logging(verbose: bool) -> None:
 
 
 async def _run(arguments: Namespace, connection: settings.Connection, output: Output) -> Exit:
+    import asyncio
+    import signal
+
     from agent.fleet.client import Fleet
 
     stop = asyncio.Event()

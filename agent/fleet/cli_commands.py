@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import UsageError
-from agent.fleet.accounting import named
+from agent.fleet.accounting import named, whereabouts
 from agent.fleet.ages import ago
-from agent.fleet.client import Fleet, now
+from agent.fleet.client import Fleet, Running, now
 from agent.fleet.exits import Exit, worst
 from agent.fleet.output import Output
 from agent.fleet.tracking import STATES, Result, exit_code
@@ -43,24 +43,28 @@ async def run(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.
         if result.done:
             show(result, output, alone=len(results) == 1)
         output.progress(running.tracker.progress())
-    return _finish(running.tracker.results(), running.command, output, interrupted=stop.is_set())
+    return _finish(running, output, interrupted=stop.is_set())
 
 
-def _finish(results: Sequence[Result], command: str, output: Output, *, interrupted: bool) -> Exit:
-    late = {each.device: each.state for each in results if not each.done}
+def _finish(running: Running, output: Output, *, interrupted: bool) -> Exit:
+    results = running.tracker.results()
+    late = {each.device: f"{each.state}, {_where(running, each.device)}" for each in results if not each.done}
     if output.shape == "json":
         for each in results:
             if not each.done:
                 output.object(each.fields())
-    counts = Counter(each.state for each in results)
-    summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    output.note(f"{summary}{named(late)}")
+    output.note(f"{running.tracker.progress()}{named(late)}")
     if interrupted:
         output.note("interrupted: the command was not taken back")
     if late:
-        output.note(f"later: fleet result {command}")
+        output.note(f"later: fleet result {running.command}")
     code = exit_code(each.state for each in results)
     return worst(code, Exit.INTERRUPTED) if interrupted else code
+
+
+def _where(running: Running, device_id: str) -> str:
+    device = running.devices.get(device_id)
+    return whereabouts(device, now()) if device else "not known yet"
 
 
 def terms(arguments: Namespace) -> dict[str, Any]:

@@ -185,10 +185,9 @@ async def status(arguments: Namespace, fleet: Fleet, output: Output, stop: async
         behind = is_behind(each, groups, wanted)
         codes.append(_code(each, behind))
         at = (ago(each.at, moment) if output.for_people else rfc3339(each.at)) if each.at else None
-        rows.append(
-            (each.device, each.name, each.state, each.revision, "behind" if behind else "current", at, each.error)
-        )
-    output.table(("device", "name", "state", "revision", "is", "reported", "error"), rows, empty="no reports yet")
+        newest: str | bool = ("behind" if behind else "yes") if output.for_people else not behind
+        rows.append((each.device, each.name, each.state, each.revision, newest, at, each.error))
+    output.table(("device", "name", "state", "revision", "newest", "reported", "error"), rows, empty="no reports yet")
     return worst(*codes)
 
 

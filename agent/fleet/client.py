@@ -48,6 +48,9 @@ class Running:
 
     fleet: "Fleet"
     tracker: "Tracker"
+    devices: Mapping[str, Device]
+    """The fleet as it was known when the command was sent."""
+
     asked: "Outcome | None" = None
     """The account of the query that chose the devices, when a filter did."""
 
@@ -290,7 +293,7 @@ class Fleet:
             ids = [device.id for device in presence.select(known, group=group)]
         command = await jobs.send(self.hub, ids, argv, **terms)
         up = {device.id for device in known if device.state == "up"}
-        return Running(self, Tracker(command, ids, up), asked)
+        return Running(self, Tracker(command, ids, up), {device.id: device for device in known}, asked)
 
     async def _matching(self, where: str, seconds: float) -> tuple[list[str], "Outcome"]:
         asking = await self.query(where, timeout=seconds)

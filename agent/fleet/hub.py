@@ -418,6 +418,9 @@ async def connect(connection: Connection) -> Hub:
         password=connection.password,
         credentials=Path(connection.creds) if connection.creds else None,
         hub_domain=connection.domain,
+        tls_ca=Path(connection.tls_ca) if connection.tls_ca else None,
+        tls_cert=Path(connection.tls_cert) if connection.tls_cert else None,
+        tls_key=Path(connection.tls_key) if connection.tls_key else None,
     )
     try:
         return Hub(await Bus.open(options, patience_s=CONNECT_SECONDS), connection)

@@ -33,8 +33,11 @@ class Output:
         return self.out.isatty()
 
     def note(self, text: str) -> None:
-        """A line on stderr: a summary, a warning, what to do next."""
+        """A line on stderr: a summary, a warning, what to do next. A progress line that says the same was enough."""
+        said = text == self._progress and not self.err.isatty()
         self._clear()
+        if said:
+            return
         print(text, file=self.err, flush=True)
 
     def progress(self, text: str) -> None:

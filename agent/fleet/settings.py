@@ -30,8 +30,14 @@ ENVIRONMENT: Final = {
     "user": "FLEET_USER",
     "password": "FLEET_PASSWORD",
     "domain": "FLEET_DOMAIN",
+    "tls_ca": "FLEET_TLS_CA",
+    "tls_cert": "FLEET_TLS_CERT",
+    "tls_key": "FLEET_TLS_KEY",
 }
 """Setting -> variable. An empty variable counts as not set."""
+
+FILES: Final = ("creds", "tls_ca", "tls_cert", "tls_key")
+"""Settings that name a file which must exist; `~` is the home folder."""
 
 CONTEXT_VARIABLE: Final = "FLEET_CONTEXT"
 FILE_VARIABLE: Final = "FLEET_CONFIG"
@@ -53,6 +59,13 @@ class Connection:
     domain: str = ""
     """The hub's JetStream domain when `server` is a leaf node; empty when `server` is the hub itself."""
 
+    tls_ca: str = ""
+    """Certificates that vouch for the server, when the system's do not."""
+
+    tls_cert: str = ""
+    tls_key: str = ""
+    """Our own certificate, for servers that verify clients."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Context:
@@ -61,6 +74,9 @@ class _Context:
     user: str = ""
     password: str = ""
     domain: str = ""
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +87,9 @@ class _File:
     user: str = ""
     password: str = ""
     domain: str = ""
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
     contexts: dict[str, _Context] = dataclasses.field(default_factory=dict)
 
 
@@ -95,9 +114,7 @@ def resolve(options: Mapping[str, str | None], environ: Mapping[str, str], conte
         if value:
             chosen[key] = value
     connection = Connection(**chosen)
-    if connection.creds:
-        connection = dataclasses.replace(connection, creds=str(_existing(Path(connection.creds).expanduser())))
-    return connection
+    return dataclasses.replace(connection, **{key: _existing(key, chosen[key]) for key in FILES if key in chosen})
 
 
 def _from_file(path: Path, wanted: str) -> dict[str, str]:
@@ -118,7 +135,9 @@ def _from_file(path: Path, wanted: str) -> dict[str, str]:
     return {key: getattr(file.contexts[name], key) for key in ENVIRONMENT}
 
 
-def _existing(path: Path) -> Path:
+def _existing(key: str, name: str) -> str:
+    path = Path(name).expanduser()
     if not path.is_file():
-        raise ConfigError(f"credentials file {path} does not exist: check --creds, FLEET_CREDS or the settings file")
-    return path
+        option = "--" + key.replace("_", "-")
+        raise ConfigError(f"file {path} does not exist: check {option}, {ENVIRONMENT[key]} or the settings file")
+    return str(path)

@@ -14,7 +14,6 @@ from typing import Any
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-# a test may take longer than three intervals; expiry is tested with a short one
 MOMENT = "2026-11-20T12:00:00.000Z"
 
 

@@ -1,0 +1,186 @@
+"""`fleet config` with a real hub: set, watch, look back, undo."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+from agent.fleet.exits import Exit
+from tests.agent.fleet.conftest import DEADLINE_SECONDS, Cli
+from tests.agent.fleet.fake_device import FakeDevice
+from tests.support.servers import Broker
+
+
+def refuse(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {"state": "refused", "error": "port must be a number"} if value.get("port") == "x" else {"state": "applied"}
+
+
+async def test_set_is_watched_until_it_is_applied(fleet: Cli, hub: Broker) -> None:
+    async with FakeDevice(hub.url, "pi-1", items=("mqtt",)), FakeDevice(hub.url, "pi-2", items=("mqtt",)):
+        ended = await fleet("config", "set", "mqtt", "port=1883", "tls.on=true", "--all")
+        assert ended.code is Exit.OK
+        assert ended.out == "all.mqtt revision 1\n"
+        assert "+ port = 1883" in ended.err
+        assert ended.last == "2 devices: 2 applied"
+        status = await fleet("config", "status", "mqtt", "--json")
+        assert status.code is Exit.OK
+        assert [(each["device"], each["state"], each["newest"]) for each in status.objects] == [
+            ("pi-1", "applied", True),
+            ("pi-2", "applied", True),
+        ]
+
+
+async def test_a_refused_value_is_a_failure_with_the_devices_words(fleet: Cli, hub: Broker) -> None:
+    async with FakeDevice(hub.url, "pi-1", items=("mqtt",), config=refuse):
+        ended = await fleet("config", "set", "mqtt", "port=x", "--device", "pi-1", "--json")
+        assert ended.code is Exit.FAILED
+        assert ended.objects == [
+            {"key": "device.pi-1.mqtt", "revision": 1, "changed": True, "devices": {"pi-1": "refused"}}
+        ]
+        assert "pi-1 refused: port must be a number" in ended.err
+        status = await fleet("config", "status")
+        assert status.code is Exit.FAILED
+        assert "port must be a number" in status.out
+
+
+async def test_an_absent_device_takes_it_up_later(fleet: Cli, hub: Broker) -> None:
+    async with FakeDevice(hub.url, "pi-2", groups=("lab",)) as gone:
+        await gone.present("down")
+    async with FakeDevice(hub.url, "pi-1", groups=("lab",), items=("m",)):
+        ended = await fleet("config", "set", "m", "a=1", "--group", "lab")
+    assert ended.code is Exit.INCOMPLETE
+    assert ended.last == "2 devices: 1 applied, 1 absent (pi-2 absent)"
+
+
+async def test_a_device_that_does_not_report_is_waited_for_until_the_timeout(fleet: Cli, hub: Broker) -> None:
+    async with FakeDevice(hub.url, "pi-1") as device:
+        await device.report("m", {})
+        ended = await fleet("config", "set", "m", "a=1", "--all", "--timeout", "0.5")
+    assert ended.code is Exit.INCOMPLETE
+    assert ended.last == "1 devices: 0 applied, 1 waiting (pi-1 waiting)"
+
+
+async def test_detached_set_waits_for_nobody(fleet: Cli, hub: Broker) -> None:
+    async with FakeDevice(hub.url, "pi-1"):
+        ended = await fleet("config", "set", "m", "a=1", "--all", "--detach")
+    assert ended.code is Exit.OK
+    assert "not waiting: see `fleet config status m`" in ended.err
+
+
+async def test_ctrl_c_leaves_the_change_and_says_where_it_stands(fleet: Cli, hub: Broker) -> None:
+    async with FakeDevice(hub.url, "pi-1") as device:
+        await device.report("m", {})
+        words = ("config", "set", "m", "a=1", "--all", "--timeout", "1h")
+        async with fleet.started(*words) as process, asyncio.timeout(DEADLINE_SECONDS):
+            assert process.stderr is not None
+            while b"waiting" not in await process.stderr.readline():
+                pass
+            process.send_signal(signal.SIGINT)
+            out, err = await process.communicate()
+    assert process.returncode == Exit.INTERRUPTED
+    assert out == b"all.m revision 1\n"
+    assert b"interrupted: the change stays" in err
+
+
+async def test_values_from_everywhere(fleet: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "m.json"
+    file.write_text('{"a": 1, "b": {"c": 2}}')
+    layer = ("--all", "--detach")
+
+    async def value() -> Any:
+        return (await fleet("config", "get", "m", "--json")).objects[0]["value"]
+
+    await fleet("config", "set", "m", "--file", str(file), *layer)
+    assert await value() == {"a": 1, "b": {"c": 2}}
+    await fleet("config", "set", "m", "b.d=3", *layer)
+    assert await value() == {"a": 1, "b": {"c": 2, "d": 3}}
+    await fleet("config", "set", "m", "b.d=4", "--replace", *layer)
+    assert await value() == {"b": {"d": 4}}
+    await fleet("config", "set", "m", '{"x": [1]}', *layer)
+    assert await value() == {"x": [1]}
+    await fleet("config", "set", "m", "-", *layer, stdin='{"y": 1}')
+    assert await value() == {"y": 1}
+    await fleet("config", "set", "m", "--text", "-", *layer, stdin="hello\n")
+    assert await value() == {"text": "hello\n"}
+    bad = await fleet("config", "set", "m", "-", *layer, stdin="hello")
+    assert bad.code is Exit.USAGE
+    assert "stdin is not JSON" in bad.err
+    missing = await fleet("config", "set", "m", "--file", str(tmp_path / "none"), *layer)
+    assert missing.code is Exit.USAGE
+    assert "cannot be read" in missing.err
+
+
+async def test_history_diff_and_revert(fleet: Cli) -> None:
+    for value in ("port=1", "port=2", "host=x"):
+        await fleet("config", "set", "m", value, "--all", "--detach")
+    history = await fleet("config", "history", "m", "--all", "--json")
+    assert [(each["revision"], each["value"]) for each in history.objects] == [
+        (1, {"port": 1}),
+        (2, {"port": 2}),
+        (3, {"port": 2, "host": "x"}),
+    ]
+    last = await fleet("config", "diff", "m", "--all")
+    assert (last.lines, last.last) == (['+ host = "x"'], "all.m: revision 2 to 3")
+    wide = await fleet("config", "diff", "m", "--all", "--from", "1", "--to", "3")
+    assert wide.lines == ['+ host = "x"', "- port = 1", "+ port = 2"]
+
+    reverted = await fleet("config", "revert", "m", "--all", "--to", "1", "--detach")
+    assert reverted.out == "all.m revision 4\n"
+    back = await fleet("config", "revert", "m", "--all", "--detach", "--json")
+    assert back.objects[0]["revision"] == 5
+    assert (await fleet("config", "get", "m", "--json")).objects[0]["value"] == {"port": 2, "host": "x"}
+    wrong = await fleet("config", "revert", "m", "--all", "--to", "99")
+    assert wrong.code is Exit.USAGE
+    assert "all.m has no revision 99 (kept: 1, 2, 3, 4, 5)" in wrong.err
+
+
+async def test_an_unchanged_value_is_not_written_again(fleet: Cli) -> None:
+    await fleet("config", "set", "m", "a=1", "--all", "--detach")
+    again = await fleet("config", "set", "m", "a=1", "--all", "--detach", "--json")
+    assert again.objects == [{"key": "all.m", "revision": 1, "changed": False, "devices": {}}]
+    assert "unchanged, still revision 1" in again.err
+
+
+async def test_rm_takes_keys_or_the_whole_value_and_devices_follow(fleet: Cli, hub: Broker) -> None:
+    async with FakeDevice(hub.url, "pi-1", items=("m",)):
+        await fleet("config", "set", "m", "a.x=1", "b=2", "--all")
+        some = await fleet("config", "rm", "m", "a.x", "--all")
+        assert (some.code, some.last) == (Exit.OK, "1 devices: 1 applied")
+        assert (await fleet("config", "get", "m", "--json")).objects[0]["value"] == {"b": 2}
+        whole = await fleet("config", "rm", "m", "--all")
+        assert (whole.code, whole.last) == (Exit.OK, "1 devices: 1 applied")
+        assert (await fleet("config", "get")).err == "no configuration yet: fleet config set NAME KEY=VALUE --all\n"
+        nothing = await fleet("config", "rm", "m", "--all")
+        assert nothing.code is Exit.USAGE
+        assert "all.m has no value" in nothing.err
+        last = (await fleet("config", "history", "m", "--all", "--json")).objects[-1]
+        assert last["value"] is None
+        restored = await fleet("config", "revert", "m", "--all")
+        assert restored.code is Exit.OK
+        assert (await fleet("config", "get", "m", "--json")).objects[0]["value"] == {"b": 2}
+
+
+async def test_get_explains_what_layers_come_to(fleet: Cli, hub: Broker) -> None:
+    async with FakeDevice(hub.url, "pi-1", groups=("lab",)):
+        await fleet("config", "set", "m", "port=1", "tls.on=false", "--all", "--detach")
+        await fleet("config", "set", "m", "tls.on=true", "--group", "lab", "--detach")
+        await fleet("config", "set", "m", "port=2", "--device", "pi-1", "--detach")
+        [merged] = (await fleet("config", "get", "m", "--for", "pi-1", "--json")).objects
+        assert merged["value"] == {"port": 2, "tls": {"on": True}}
+        assert merged["revisions"] == {"all.m": 1, "group.lab.m": 2, "device.pi-1.m": 3}
+        shown = await fleet("config", "get", "m", "--for", "pi-1")
+        assert [line.split() for line in shown.lines[1:]] == [
+            ["port", "2", "device.pi-1.m"],
+            ["tls.on", "true", "group.lab.m"],
+        ]
+        layer = await fleet("config", "get", "m", "--group", "lab", "--json")
+        assert [each["key"] for each in layer.objects] == ["group.lab.m"]
+
+
+async def test_status_shows_who_is_behind(fleet: Cli, hub: Broker) -> None:
+    async with FakeDevice(hub.url, "pi-1") as device:
+        await device.report("m", {"all.m": (0, {})})
+        await fleet("config", "set", "m", "a=1", "--all", "--detach")
+        ended = await fleet("config", "status", "m", "--device", "pi-1")
+    assert ended.code is Exit.INCOMPLETE
+    assert "behind" in ended.out
