@@ -26,9 +26,12 @@ from leafnode.config.options import (
 )
 from leafnode.errors import ConfigError, LeafnodeError
 from leafnode.net import secrets
+from leafnode.net.figures import Figures
+from leafnode.net.monitor import Monitor
 from leafnode.net.process import PortsFile, Signals, feed_watchdog, write_pid_file
 from leafnode.net.server import ClientHost
 from leafnode.net.uplink import Limits, Uplink
+from leafnode.net.varz import JetStreamFigures
 from leafnode.route.account import Account
 from leafnode.route.auth import Authenticator, User
 from leafnode.route.leaf import Leaf, LeafOptions
@@ -51,7 +54,8 @@ class Broker:
         self.clients: ClientHost
         self.uplinks: list[Uplink] = []
         self.port = config.port
-        self.monitor: None = None
+        self.monitor: Monitor | None = None
+        self.http_port = 0
         self._loop_id = nuid.new().encode()
         self._listener: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -65,6 +69,7 @@ class Broker:
         self._start_clients()
         await self._listen()
         self._start_uplinks()
+        await self._start_monitor()
         log.info("Server is ready")
 
     def _start_clients(self) -> None:
@@ -100,6 +105,35 @@ class Broker:
         self.port = self._listener.sockets[0].getsockname()[1]
         self.clients.info_fields.update(identity.info_fields(config, self.server_id, self.port))
         log.info("Listening for client connections on %s", shown_address(config.host, self.port))
+
+    async def _start_monitor(self) -> None:
+        config = self.config
+        if config.http_port is None:
+            return
+        figures = Figures(
+            config,
+            self.server_id,
+            self.clients,
+            self.accounts,
+            self.uplinks,
+            port=lambda: self.port,
+            health=self._health,
+            jetstream=self._jetstream_figures,
+        )
+        self.monitor = Monitor(figures.routes(), base_path=config.http_base_path)
+        figures.request_counts = self.monitor.request_counts
+        try:
+            self.http_port = figures.http_port = await self.monitor.start(config.http_host, config.http_port)
+        except OSError as error:
+            where = shown_address(config.http_host, config.http_port)
+            raise LeafnodeError(f'Error listening on monitoring port: {where}, "{error.strerror or error}"') from error
+        log.info("Starting http monitor on %s", shown_address(config.http_host, self.http_port))
+
+    def _health(self) -> str:
+        return ""
+
+    def _jetstream_figures(self) -> JetStreamFigures | None:
+        return None
 
     def _start_uplinks(self) -> None:
         for remote in self.config.leafnodes.remotes:
@@ -156,7 +190,7 @@ class Broker:
         host = "127.0.0.1" if self.config.host in ("0.0.0.0", "::") else self.config.host
         found = {"nats": [f"nats://{shown_address(host, self.port)}"]}
         if self.monitor is not None:
-            found["monitoring"] = [f"http://{shown_address(host, self.monitor.port)}"]
+            found["monitoring"] = [f"http://{shown_address(host, self.http_port)}"]
         return found
 
     # stop --------------------------------------------------------------------------------------------------------
@@ -182,6 +216,8 @@ class Broker:
         """Orderly: what was acknowledged is on disk, what waits for clients is written."""
         if self._listener is not None:
             self._listener.close()
+        if self.monitor is not None:
+            await self.monitor.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

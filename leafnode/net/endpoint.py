@@ -126,6 +126,11 @@ class Endpoint(asyncio.Protocol):
         if core.closing:
             self.transport.close()
 
+    @property
+    def pending_bytes(self) -> int:
+        """Waiting for the peer to read."""
+        return self.transport.get_write_buffer_size()
+
     def give_up(self, reason: str) -> None:
         """Close without another word: the peer does not read anyway."""
         self.core.close_reason = reason

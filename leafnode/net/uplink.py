@@ -101,9 +101,9 @@ class Uplink:
         self.remote = remote
         self.leaf: Leaf | None = None  # the link while it is up or being made
         self.host, self.port = "", 0
-        self.connects = 0
         self.outages = 0
         self.last_error = ""
+        self._before = {"in_msgs": 0, "in_bytes": 0, "out_msgs": 0, "out_bytes": 0}  # of links that are gone
         self._make_leaf = make_leaf
         self._limits = limits
         self._reconnect_s = reconnect_s
@@ -118,6 +118,7 @@ class Uplink:
                 began = time.monotonic()
                 leaf, error = await self._attempt(url)
                 lasted = time.monotonic() - began
+                self._before = self.totals()
                 self.leaf = None
                 if leaf is not None and leaf.up:
                     self.outages += 1
@@ -130,6 +131,17 @@ class Uplink:
                 self.last_error = error
                 pause = LOOP_SECONDS if leaf is not None and leaf.loop_detected else next(delays)
                 await asyncio.sleep(pause)
+
+    @property
+    def is_up(self) -> bool:
+        return self.leaf is not None and self.leaf.up and not self.leaf.closing
+
+    def totals(self) -> dict[str, int]:
+        """Messages and payload bytes over all links of this remote since the start."""
+        leaf = self.leaf
+        if leaf is None:
+            return dict(self._before)
+        return {name: before + int(getattr(leaf, name)) for name, before in self._before.items()}
 
     def _delays(self) -> Iterator[float]:
         return backoff.delays(random.uniform, first_seconds=self._reconnect_s)
