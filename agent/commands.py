@@ -49,7 +49,7 @@ def consumer_config(device: str, settings: CommandSettings) -> dict[str, Any]:
 
 def message_id(result: CommandResult) -> str:
     """What makes the results stream keep one message of each step of each attempt."""
-    step = result.step if result.step == "outcome" else f"{result.step}-{result.attempt}"
+    step = result.step if result.step == "outcome" or result.attempt == 1 else f"{result.step}-{result.attempt}"
     return f"{result.id}.{result.device}.{step}"
 
 

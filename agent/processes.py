@@ -50,7 +50,8 @@ async def run(
 ) -> Ended:
     """Run `argv` in a process group of its own, without a shell, to its end or the end of its time.
 
-    The end of its time, or cancelling, kills the group; what a program leaves running when it ends well stays. Never raises for what the program does, or for a program that is not there.
+    The end of its time, or cancelling, kills the group; what a program leaves running when it ends well stays.
+    Never raises for what the program does, or for a program that is not there.
     """
     inherited = {name: value for name, value in os.environ.items() if name not in _OURS}
     try:

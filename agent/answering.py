@@ -1,0 +1,104 @@
+"""The device as a micro service: takes queries from the bus, evaluates them off the event loop, answers.
+
+Every device must get every request, so the queue group of the endpoints is the device itself: two agents that run by
+mistake under one id answer once.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Final
+
+from agent import query, subjects
+from agent.bus import Bus, Endpoint
+from agent.errors import FleetError, PayloadError
+from agent.facts.table import Facts
+from agent.jetstream import Message
+from agent.payloads import QueryReply, QueryRequest
+from agent.sandbox import Limits
+from agent.settings import Query as QuerySettings
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING: Final = 64  # queries being evaluated or spread over time; a further one is answered `busy`
+REPLY_MARGIN: Final = 4096  # bytes of a message that are not rows
+
+
+class QueryService:
+    """Answers the queries of one device."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        device: str,
+        groups: tuple[str, ...],
+        settings: QuerySettings,
+        facts: Facts,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._bus = bus
+        self._device = device
+        self._groups = groups
+        self._facts = facts
+        self._uniform = uniform
+        self._limits = Limits(time_ms=settings.time_limit_ms, rows=settings.rows, bytes=settings.bytes)
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def start(self, version: str) -> None:
+        """Serve until the bus closes."""
+        endpoints = [
+            Endpoint(name="info", subject=subjects.DEVICE_INFO, handler=self._take),
+            Endpoint(name="query", subject=subjects.QUERY_ALL, handler=self._take),
+            Endpoint(name="device", subject=subjects.query_device(self._device), handler=self._take),
+            *(
+                Endpoint(name=f"group-{group}", subject=subjects.query_group(group), handler=self._take)
+                for group in dict.fromkeys(self._groups)
+            ),
+        ]
+        await self._bus.serve(
+            subjects.SERVICE_NAME, version, endpoints, metadata={"device": self._device}, queue=self._device
+        )
+
+    async def stop(self) -> None:
+        """Give up what is being answered."""
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _take(self, message: Message) -> None:
+        """Evaluate in a task of its own: one that waits for its splay must not hold up the next."""
+        if not message.reply:
+            return
+        try:
+            request = QueryRequest.from_bytes(message.data)
+        except PayloadError as error:
+            await self._reply(message, QueryReply(device=self._device, error=str(error)))
+            return
+        if len(self._running) >= MAX_WAITING:
+            await self._reply(message, QueryReply(id=request.id, device=self._device, error="busy: ask again later"))
+            return
+        task = asyncio.create_task(self._answer(message, request), name=f"query {request.id}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _answer(self, message: Message, request: QueryRequest) -> None:
+        if request.splay_ms > 0:
+            await asyncio.sleep(self._uniform(0, min(request.splay_ms, request.deadline_ms) / 1000))
+        reply = await asyncio.to_thread(query.answer, request, self._facts, self._device, self._limits)
+        if reply.matched is False and request.quiet:
+            return
+        if reply.error and request.quiet:
+            log.info("query not answered reason=%r", reply.error)
+        await self._reply(message, reply)
+
+    async def _reply(self, message: Message, reply: QueryReply) -> None:
+        body = reply.to_bytes()
+        if len(body) > self._bus.max_payload - REPLY_MARGIN:
+            body = QueryReply(
+                id=reply.id, device=self._device, error="the answer is too large: ask for less"
+            ).to_bytes()
+        try:
+            await self._bus.respond(message, body)
+        except FleetError as error:
+            log.info("query answer lost reason=%r", str(error))

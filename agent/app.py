@@ -1,0 +1,206 @@
+"""The composition root: builds every object, owns every task, stops in order.
+
+The agent is of use without a broker: files stay as configured, the ledger remembers. So systemd hears READY as soon as
+the state directory is open. A task that fails in a way nobody foresaw ends the agent, and systemd starts it again.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from agent import identity
+from agent.answering import QueryService
+from agent.bus import Bus
+from agent.commands import Commands
+from agent.configuration import Configuration
+from agent.errors import ConfigError, ConnectionFailed
+from agent.facts import system
+from agent.facts.table import Facts, Table, many, single
+from agent.ledger import Ledger
+from agent.payloads import CommandResult, rfc3339
+from agent.presence import InventoryTask, PresenceTask
+from agent.settings import Settings
+from agent.site import ensure
+from agent.telemetry import TelemetryTask
+from leafnode import __version__
+from leafnode.base.notify import Notifier
+
+log = logging.getLogger(__name__)
+
+WORKERS: Final = 2  # threads that collect facts and evaluate queries: one may be slow without stopping the other
+SLOW_FACTS: Final = ("os", "kernel", "pi")  # of the inventory; what changes by the minute is asked, not stored
+
+
+async def run(settings: Settings) -> None:
+    """Be the agent until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: the state directory cannot be used.
+        LedgerError: the ledger cannot be used.
+    """
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(WORKERS, thread_name_prefix="facts"))
+    state_dir = settings.state_dir
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"state_dir {state_dir} cannot be made: {error.strerror}") from error
+    ledger = await Ledger.open(state_dir / "commands.db")
+    notifier = Notifier()
+    try:
+        main = asyncio.current_task()
+        assert main
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, main.cancel)
+        notifier.ready(f"device {settings.device_id}")
+        async with asyncio.TaskGroup() as group:
+            if notifier.watchdog_interval_s:
+                group.create_task(_beat(notifier, notifier.watchdog_interval_s), name="watchdog")
+            group.create_task(_sessions(settings, ledger), name="sessions")
+    except asyncio.CancelledError:
+        log.info("agent stopped")
+    finally:
+        notifier.stopping()
+        await ledger.close()
+
+
+async def _beat(notifier: Notifier, interval_s: float) -> None:
+    while True:
+        notifier.watchdog()
+        await asyncio.sleep(interval_s)
+
+
+async def _sessions(settings: Settings, ledger: Ledger) -> None:
+    """One session after another: a broker that refuses us for good (a revoked user) may change its mind."""
+    while True:
+        bus = await Bus.open(settings.bus_options())
+        try:
+            await _session(settings, bus, ledger)
+        except* ConnectionFailed as errors:
+            log.warning("session ended reason=%r", str(errors.exceptions[0]))
+        finally:
+            await bus.close()
+        await asyncio.sleep(5)
+
+
+async def _session(settings: Settings, bus: Bus, ledger: Ledger) -> None:
+    device = settings.device_id
+    boot_id = identity.boot_id()
+    started = datetime.now(UTC)
+    commands = Commands(bus, ledger, device, boot_id, settings.commands)
+    configuration = Configuration(bus, settings, device, settings.state_dir)
+    facts = Facts(
+        [
+            *system.tables(system.CpuMeter()),
+            *_own_tables(settings, device, started, commands, configuration),
+        ]
+    )
+    service = QueryService(bus, device, settings.device.groups, settings.query, facts)
+    presence = PresenceTask(bus, device, boot_id, settings.presence.interval_s)
+    inventory = InventoryTask(
+        bus, device, settings.device.groups, settings.device.tags, __version__, lambda: slow_facts(facts)
+    )
+    telemetry = TelemetryTask(bus, device, settings.telemetry, facts, f"{time.time_ns() // 1_000_000}")
+    await commands.prepare()
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_until_closed(bus), name="connection")
+            if settings.query.enabled:
+                await service.start(__version__)
+            log.info("agent serving device=%s version=%s", device, __version__)
+            for name, work in _tasks(settings, presence, inventory, telemetry, configuration):
+                group.create_task(work, name=name)
+            if bus.options.hub_domain:
+                await ensure(bus, settings.telemetry)
+            group.create_task(configuration.follow(), name="config")
+            if settings.commands.enabled:
+                group.create_task(commands.run(), name="commands")
+    finally:
+        await service.stop()
+        await presence.stopped("stopped")
+
+
+def _tasks(
+    settings: Settings,
+    presence: PresenceTask,
+    inventory: InventoryTask,
+    telemetry: TelemetryTask,
+    configuration: Configuration,
+) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+    """What needs nothing of the site's own streams."""
+    yield "presence", presence.run()
+    yield "inventory", inventory.run()
+    yield "config status", configuration.report()
+    if settings.telemetry.interval_s > 0:
+        yield "sampling", telemetry.sample()
+        yield "telemetry", telemetry.send()
+
+
+async def _until_closed(bus: Bus) -> None:
+    await bus.wait_closed()
+    raise ConnectionFailed("the broker closed the connection for good")
+
+
+def _own_tables(
+    settings: Settings, device: str, started: datetime, commands: Commands, configuration: Configuration
+) -> list[Table]:
+    """What the agent knows of itself."""
+    tags = list(settings.device.tags.items())
+    groups = [(group,) for group in settings.device.groups]
+    return [
+        single("agent", lambda: _agent(device, started), ("device", "version", "started", "pid", "rss", "uptime_s")),
+        Table("tag", ("name", "value"), False, lambda: tags),
+        Table("groups", ("name",), False, lambda: groups),
+        many("config", configuration.rows, ("name", "path", "state", "revision", "digest", "error", "at")),
+        many(
+            "command",
+            lambda: map(_command, commands.recent()),
+            ("id", "outcome", "exit_code", "started", "finished", "attempt", "error"),
+        ),
+    ]
+
+
+def _agent(device: str, started: datetime) -> dict[str, Any]:
+    return {
+        "device": device,
+        "version": __version__,
+        "started": rfc3339(started),
+        "pid": os.getpid(),
+        "rss": system.own_rss(),
+        "uptime_s": int((datetime.now(UTC) - started).total_seconds()),
+    }
+
+
+def _command(result: CommandResult) -> dict[str, Any]:
+    return {
+        "id": result.id,
+        "outcome": result.outcome,
+        "exit_code": result.exit_code,
+        "started": rfc3339(result.started) if result.started else None,
+        "finished": rfc3339(result.finished) if result.finished else None,
+        "attempt": result.attempt,
+        "error": result.error,
+    }
+
+
+def slow_facts(facts: Facts) -> dict[str, Any]:
+    """The facts of the inventory: they change with an upgrade, a new card or another network, not by the minute."""
+    found = facts.document(SLOW_FACTS)
+    found["host"] = {"name": system.host()["name"]}
+    cpu = facts["cpu"].records()[0]
+    found["cpu"] = {"count": cpu["count"], "model": cpu["model"]}
+    found["mem"] = {"total": facts["mem"].records()[0]["total"]}
+    found["disk"] = {"total": facts["disk"].records()[0]["total"]}
+    found["net"] = [
+        {"name": row["name"], "family": row["family"], "address": row["address"], "mac": row["mac"]}
+        for row in facts["net"].records()
+        if row["name"] != "lo"
+    ]
+    found["pi"] = {key: found["pi"][key] for key in ("model", "serial")}
+    return found

@@ -1,0 +1,141 @@
+"""Follows the bucket of desired configuration and keeps the device's managed files as it says.
+
+The bucket is watched where it is nearest: the mirror of a site's leafnode, or the hub. When neither is there, the files
+stay as they are: the last good version. What came of each item is reported into `fleet_config_status`; a report that
+cannot be delivered is kept, the newest of each item, until it can.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from agent import desired, subjects
+from agent.apply import Applied, Applier
+from agent.bucket import Bucket, Entry
+from agent.bus import Bus
+from agent.errors import FleetError
+from agent.payloads import ConfigStatus, rfc3339
+from agent.settings import Settings
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS: Final = 2.0  # between attempts to report
+
+
+class Configuration:
+    """The managed files of one device."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        settings: Settings,
+        device: str,
+        state_dir: Path,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._bus = bus
+        self._device = device
+        self._groups = settings.device.groups
+        self._appliers = {name: Applier(name, item, state_dir) for name, item in settings.config.items()}
+        self._layers: dict[str, desired.Layer] = {}
+        self._unreported: dict[str, ConfigStatus] = {}
+        self._report_now = asyncio.Event()
+        self._now = now
+        self._seen_at: dict[str, datetime] = {}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table `config`; safe to call from another thread."""
+        return [
+            {
+                "name": name,
+                "path": str(applier.item.path),
+                "state": applier.last.state if applier.last else "pending",
+                "revision": applier.last.revision if applier.last else None,
+                "digest": applier.last.digest if applier.last else None,
+                "error": applier.last.error if applier.last else None,
+                "at": rfc3339(self._seen_at[name]) if name in self._seen_at else None,
+            }
+            for name, applier in self._appliers.items()
+        ]
+
+    async def follow(self) -> None:
+        """Apply what is desired, now and at each change, for ever."""
+        bucket = Bucket(self._bus.local, subjects.BUCKET_CONFIG)
+        complete = False
+        for name, applier in self._appliers.items():
+            if applier.last and applier.last.state != "pending":
+                self._report(name, applier.last)
+        async with contextlib.aclosing(bucket.watch(*desired.patterns(self._device, self._groups))) as entries:
+            async for entry in entries:
+                if entry is None:
+                    complete = True
+                    for name in self._appliers:
+                        await self._apply(name)
+                    log.info("config complete items=%d layers=%d", len(self._appliers), len(self._layers))
+                    continue
+                self._take(entry)
+                name = desired.item_of(entry.key)
+                if complete and name in self._appliers:
+                    await self._apply(name)
+
+    def _take(self, entry: Entry) -> None:
+        if desired.item_of(entry.key) not in self._appliers:
+            return
+        if entry.is_put:
+            self._layers[entry.key] = desired.Layer(entry.key, entry.revision, entry.value)
+        else:
+            self._layers.pop(entry.key, None)
+
+    async def _apply(self, name: str) -> None:
+        wanted = desired.resolve(self._layers, desired.keys(name, self._device, self._groups))
+        try:
+            applied = await self._appliers[name].apply(wanted)
+        except OSError as error:
+            log.error("config not applied item=%s reason=%r", name, str(error))
+            applied = Applied(
+                state="refused",
+                revision=wanted.revision,
+                revisions=wanted.revisions,
+                error=f"cannot be recorded: {error}",
+            )
+        if applied:
+            self._report(name, applied)
+
+    def _report(self, name: str, applied: Applied) -> None:
+        self._seen_at[name] = self._now()
+        self._unreported[name] = ConfigStatus(
+            device=self._device,
+            name=name,
+            state=applied.state,
+            revision=applied.revision,
+            revisions=applied.revisions,
+            digest=applied.digest,
+            error=applied.error,
+            at=self._seen_at[name],
+        )
+        self._report_now.set()
+
+    async def report(self) -> None:
+        """Deliver reports, for ever."""
+        bucket = Bucket(self._bus.hub, subjects.BUCKET_CONFIG_STATUS)
+        failing = False
+        while True:
+            await self._report_now.wait()
+            self._report_now.clear()
+            for name, status in list(self._unreported.items()):
+                try:
+                    await bucket.put(subjects.config_status(self._device, name), status.to_bytes())
+                except FleetError as error:
+                    if not failing:
+                        log.warning("config status waits item=%s reason=%r", name, str(error))
+                    failing = True
+                    self._report_now.set()
+                    await asyncio.sleep(RETRY_SECONDS)
+                    break
+                if self._unreported.get(name) is status:
+                    del self._unreported[name]
+                failing = False

@@ -1,0 +1,69 @@
+"""What a site's own JetStream must hold: telemetry and results until the hub has them, and a copy of the configuration.
+
+Only with `hub_domain`. Without it there is one JetStream, and the operator's `fleet init` prepared it.
+"""
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from agent import subjects
+from agent.bus import Bus
+from agent.errors import FleetError
+from agent.jetstream import NANOSECONDS
+from agent.settings import Telemetry
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS: Final = 2.0  # while the leafnode's JetStream is not there
+RESULTS_AGE_SECONDS: Final = 30 * 86_400  # a site cut off for a month still reports what its commands did
+RESULTS_BYTES: Final = 64 * 1024 * 1024  # a few thousand outcomes with output
+DUPLICATE_SECONDS: Final = 3600  # a publication repeated after an outage or a restart is recognised for this long
+
+
+def streams(hub_domain: str, telemetry: Telemetry) -> list[dict[str, Any]]:
+    """The configurations, in the API's own words."""
+    config = f"KV_{subjects.BUCKET_CONFIG}"
+    return [
+        {
+            "name": subjects.STREAM_TELEMETRY,
+            "subjects": [subjects.TELEMETRY_ALL],
+            "max_age": int(telemetry.max_age_s * NANOSECONDS),
+            "max_bytes": telemetry.max_bytes,
+            "duplicate_window": DUPLICATE_SECONDS * NANOSECONDS,
+        },
+        {
+            "name": subjects.STREAM_RESULTS,
+            "subjects": [subjects.RESULTS_ALL],
+            "max_age": RESULTS_AGE_SECONDS * NANOSECONDS,
+            "max_bytes": RESULTS_BYTES,
+            "duplicate_window": DUPLICATE_SECONDS * NANOSECONDS,
+        },
+        {
+            "name": config,
+            "mirror": {"name": config, "external": {"api": f"$JS.{hub_domain}.API"}},
+            "mirror_direct": True,
+            "allow_direct": True,
+            "max_msgs_per_subject": CONFIG_HISTORY,
+        },
+    ]
+
+
+CONFIG_HISTORY: Final = 20  # revisions of a key, as the bucket itself keeps (docs/fleet-protocol.md)
+
+
+async def ensure(bus: Bus, telemetry: Telemetry) -> None:
+    """Return once the site's streams exist. What an operator configured beyond these settings stays as it is."""
+    failing = False
+    for config in streams(bus.options.hub_domain, telemetry):
+        while True:
+            try:
+                if await bus.local.stream_info(config["name"]) is None:
+                    await bus.local.ensure_stream(config)
+                    log.info("stream created name=%s", config["name"])
+                break
+            except FleetError as error:
+                if not failing:
+                    log.warning("site streams wait name=%s reason=%r", config["name"], str(error))
+                failing = True
+                await asyncio.sleep(RETRY_SECONDS)

@@ -1,0 +1,130 @@
+"""Readings at an interval, into the nearest TELEMETRY stream, each acknowledged before the next is sent.
+
+While the broker is away readings wait in memory, the newest so many; what is dropped is counted and said.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from agent import subjects
+from agent.bus import Bus
+from agent.errors import FleetError
+from agent.facts.table import Facts
+from agent.payloads import Reading
+from agent.settings import Metric
+from agent.settings import Telemetry as TelemetrySettings
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS: Final = 2.0  # between attempts while broker or stream is away
+TABLES: Final[dict[Metric, str]] = {
+    "cpu": "cpu",
+    "mem": "mem",
+    "disk": "disk",
+    "load": "load",
+    "temperature": "temperature",
+}
+
+
+class Outbox:
+    """The newest readings, each with its message id; counts what it had to drop."""
+
+    def __init__(self, limit: int) -> None:
+        self._waiting: deque[tuple[str, Reading]] = deque()
+        self._limit = limit
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, message_id: str, reading: Reading) -> None:
+        if len(self._waiting) >= self._limit:
+            self._waiting.popleft()
+            self.dropped += 1
+        self._waiting.append((message_id, reading))
+
+    def first(self) -> tuple[str, Reading] | None:
+        return self._waiting[0] if self._waiting else None
+
+    def sent(self, message_id: str) -> None:
+        """The stream has it. It may have been dropped meanwhile."""
+        if self._waiting and self._waiting[0][0] == message_id:
+            self._waiting.popleft()
+
+
+def readings(device: str, metrics: Iterable[Metric], facts: Facts, at: datetime) -> Iterator[Reading]:
+    """One reading of each metric that has a value now."""
+    for metric in metrics:
+        values = _values(metric, facts)
+        if values:
+            yield Reading(device=device, metric=metric, at=at, values=values)
+
+
+def _values(metric: Metric, facts: Facts) -> dict[str, float]:
+    table = facts[TABLES[metric]]
+    if metric == "temperature":
+        return {str(row["sensor"]): float(row["celsius"]) for row in table.records()}
+    return _numbers(table.records()[0])
+
+
+def _numbers(record: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in record.items() if isinstance(value, int | float)}
+
+
+class TelemetryTask:
+    """Samples and sends."""
+
+    def __init__(self, bus: Bus, device: str, settings: TelemetrySettings, facts: Facts, run_id: str) -> None:
+        self._bus = bus
+        self._device = device
+        self._settings = settings
+        self._facts = facts
+        self._run_id = run_id
+        self._seq = 0
+        self._outbox = Outbox(settings.queue)
+        self._work = asyncio.Event()
+
+    async def sample(self) -> None:
+        """For ever, at the interval, without drift."""
+        due = time.monotonic()
+        while True:
+            taken = await asyncio.to_thread(self._take)
+            for reading in taken:
+                self._seq += 1
+                self._outbox.add(f"{self._device}-{self._run_id}-{self._seq}", reading)
+            self._work.set()
+            due = max(due + self._settings.interval_s, time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
+
+    def _take(self) -> list[Reading]:
+        return list(readings(self._device, self._settings.metrics, self._facts, datetime.now(UTC)))
+
+    async def send(self) -> None:
+        """For ever, oldest first."""
+        failing = False
+        told = 0
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while waiting := self._outbox.first():
+                message_id, reading = waiting
+                try:
+                    await self._bus.local.publish(
+                        subjects.telemetry(self._device, reading.metric), reading.to_bytes(), message_id=message_id
+                    )
+                except FleetError as error:
+                    if not failing:
+                        log.warning("telemetry waits reason=%r", str(error))
+                    failing = True
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                self._outbox.sent(message_id)
+                if failing:
+                    log.info("telemetry goes on dropped=%d", self._outbox.dropped - told)
+                    told = self._outbox.dropped
+                failing = False
