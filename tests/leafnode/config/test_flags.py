@@ -43,7 +43,8 @@ def test_a_boolean_takes_no_next_argument() -> None:
 def test_what_the_clients_tests_start_with() -> None:
     config = configure(
         ["-a", "127.0.0.1", "--port", "4333", "-m", "8333", "--user", "u", "-pass", "p", "--server_name", "n",
-         "-l", "/l", "-cluster_name", '"local"', "--cluster", "nats://127.0.0.1:6222", "-P", "/p", "--ports_file_dir", "/d"],
+         "-l", "/l", "-cluster_name", '"local"', "--cluster", "nats://127.0.0.1:6222", "-P", "/p",
+         "--ports_file_dir", "/d"],
         {},
     )  # fmt: skip
     assert (config.host, config.port, config.http_port, config.http_host) == ("127.0.0.1", 4333, 8333, "127.0.0.1")
