@@ -98,7 +98,7 @@ async def top(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.
 
 TOP_COLUMNS: Final = ("device", "state", "seen", "cpu", "mem", "disk", "load", "temperature")
 _PERCENT: Final = ("percent", "value")
-_FIRST: Final = {"load": ("load1", "1", "one", "1min", "value"), "temperature": ("celsius", "cpu", "value", "max")}
+_FIRST: Final = {"load": ("m1", "value")}
 """The value of a metric that stands for it in one column; any other first number will do."""
 
 
@@ -116,6 +116,8 @@ def number(metric: str, values: Mapping[str, Any] | None) -> float | None:
     """The number that stands for a metric's values."""
     if not values:
         return None
+    if metric == "temperature":  # one value for each sensor: the hottest matters
+        return max((float(value) for value in values.values() if isinstance(value, int | float)), default=None)
     for key in _FIRST.get(metric, _PERCENT):
         if isinstance(values.get(key), int | float):
             return float(values[key])

@@ -164,12 +164,14 @@ async def test_top_once_shows_the_newest_readings(fleet: Cli, hub: Broker) -> No
     async with FakeDevice(hub.url, "pi-1") as device:
         await device.telemetry("cpu", {"percent": 99.0})
         await device.telemetry("cpu", {"percent": 12.5})
-        await device.telemetry("load", {"load1": 0.5})
+        await device.telemetry("load", {"m1": 0.5, "m5": 9.0})
+        await device.telemetry("temperature", {"cpu": 40.0, "gpu": 51.5})
         shown = await fleet("top", "--once")
         assert shown.code is Exit.OK
         assert shown.lines[0].split()[:4] == ["DEVICE", "STATE", "SEEN", "CPU"]
         one, two = (await fleet("top", "--once", "--json")).objects
         assert (one["device"], one["cpu"], one["load"], one["mem"]) == ("pi-1", 12.5, 0.5, None)
+        assert one["temperature"] == 51.5
         assert (two["device"], two["state"], two["cpu"]) == ("pi-2", "stopped", None)
 
 
