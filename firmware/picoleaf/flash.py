@@ -5,16 +5,18 @@ file is nearly free). A file is named after its first reading, `BOOT-SEQ.q`, so 
 the readings. Small files are merged into one block when enough of them lie around; a reading that a power cut left in
 two files is recognised by its number. When the log is full the oldest file goes, and what was in it is counted.
 
-The folder also holds `boot` (how often this device started) and `lost` (what is still to be reported as lost). Both are
-replaced by renaming, which littlefs and POSIX do whole or not at all.
+The folder also holds `boot` (counts the starts of this device) and `lost` (what is still to be reported as lost). Both
+are replaced by renaming, which littlefs and POSIX do whole or not at all.
 """
 
-import errno
 import json
 import os
 
 from . import record
 
+ENOSPC = 28  # MicroPython's errno module does not name it
+EEXIST = 17
+FIRST_BOOTS = 9999  # where counting may begin
 CHUNK_BYTES = 1024  # read at once; more than the largest record
 SMALL_BYTES = 1024  # a file below this is worth merging
 MERGE_FILES = 8  # so many small files in a row are merged: littlefs slows down with every file
@@ -92,7 +94,7 @@ class Log:
                 self._put("%d-%d.q" % key, records)
                 break
             except OSError as error:
-                if error.errno != errno.ENOSPC or not self.files:
+                if error.errno != ENOSPC or not self.files:
                     raise
                 self.drop()
         file = File(key, size)
@@ -220,17 +222,12 @@ class Log:
     def _next_boot(self):
         try:
             number = int(self._text("boot")) + 1
-        except (OSError, ValueError):
-            number = 1
+        except (OSError, ValueError):  # an empty file system: begin somewhere, to be told from an earlier life
+            number = 1 + int.from_bytes(os.urandom(4), "big") % FIRST_BOOTS
         if self.files:  # the counter is damaged but readings survived: stay above them
             number = max(number, self.files[-1].key[0] + 1)
         self._put("boot", [b"%d" % number])
         return number
-
-    def renumber(self, boot):
-        """Continues at a higher boot number, for a counter that was lost with the file system."""
-        self.boot = boot
-        self._put("boot", [b"%d" % boot])
 
     def _load(self):
         for name in os.listdir(self.folder):
@@ -272,6 +269,6 @@ def _make(folder):
             try:
                 os.mkdir(path)
             except OSError as error:
-                if error.errno != errno.EEXIST:
+                if error.errno != EEXIST:
                     raise
             path += "/"

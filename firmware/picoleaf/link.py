@@ -266,6 +266,8 @@ class Link:
         """(number of the last reading of `name` in the stream, numbers since our last acknowledgement or None)."""
         subject = self._subject(name).decode()
         last, _ = await self._stored({"last_by_subj": subject})
+        if last[0] > self.store.boot:  # from a life before this file system: says nothing about ours
+            last = NOTHING
         if last == NOTHING or name not in self._reached:
             return last, None
         seen = []

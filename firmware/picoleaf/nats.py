@@ -71,13 +71,14 @@ class Connection:
         fields.update({"lang": "micropython", "version": "1.0", "echo": False})
         fields.update(options)
         await self._until(b"INFO")
-        self._write(b"CONNECT " + json.dumps(fields).encode() + b"\r\n")
+        # One write: a server that refuses us closes at once, and what it had not read would reset its -ERR away.
+        self._write(b"CONNECT " + json.dumps(fields).encode() + b"\r\nPING\r\n")
+        await self._writer.drain()
+        await self._until(b"PONG")
         self._write(b"SUB " + self.inbox + b"* 1\r\n")
         for sid, (subject, _) in self._subscriptions.items():
             self._write(b"SUB %s %d\r\n" % (subject, sid))
-        self._write(b"PING\r\n")
         await self._writer.drain()
-        await self._until(b"PONG")
 
     async def _until(self, word):
         """Reads lines of the handshake up to one that starts with `word`."""

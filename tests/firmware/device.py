@@ -44,6 +44,8 @@ async def publish(pub, count, pause_ms, names, watched):
             print(f"pub {ticket.key[0]}-{ticket.key[1]}")
             watched.tickets.append(ticket)
         elif done % HEAP_EVERY == 0:
+            while pub.stats()["queued"] or pub.stats()["in_flight"]:
+                await asyncio.sleep(0.001)
             gc.collect()
             print(f"heap {gc.mem_free() if hasattr(gc, 'mem_free') else 0}")
 

@@ -58,7 +58,8 @@ class Device(Process):
         self.settings = {"device": "pico-1", "servers": servers, "store": str(self.flash), **QUICK, **settings}
         self.host = host
         self.file = folder / "config.json"
-        folder.mkdir(parents=True, exist_ok=True)
+        self.flash.mkdir(parents=True, exist_ok=True)
+        (self.flash / "boot").write_text("0")  # so that the first boot is number 1
         super().__init__([], folder / "device.log")
 
     def begin(self, count: int = 0, pause_ms: int = 10, *flags: str) -> "Device":

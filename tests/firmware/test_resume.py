@@ -155,6 +155,20 @@ async def test_a_stream_that_was_made_anew_gets_what_is_in_doubt(tmp_path):
         assert stream.stored() == [21, 22, 23]
 
 
+async def test_an_earlier_life_of_the_device_is_not_taken_for_this_one(tmp_path):
+    """A board that was wiped counts its boots from elsewhere; what it sent before says nothing now."""
+    async with running(tmp_path) as (stream, publisher):
+        stream.messages.append(("tele.pico-1.temp", "pico-1-20000-50"))
+        stream.mute = True
+        stream.refuse = {1, 2, 3}
+        tickets = [publisher.publish("temp", n) for n in range(1, 4)]
+        await rig.until(lambda: len(stream.seen) == 3, "the burst")
+        stream.mute = False
+        stream.break_off()
+        await rig.until(lambda: all(one.state == "acked" for one in tickets), "the three")
+        assert stream.stored() == [50, 1, 2, 3]
+
+
 async def test_nothing_is_asked_when_nothing_is_in_doubt(tmp_path):
     async with running(tmp_path) as (stream, publisher):
         tickets = [publisher.publish("temp", n) for n in range(5)]
