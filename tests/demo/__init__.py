@@ -1,0 +1,1 @@
+"""`make demo`: a whole fleet on one machine, shown to a newcomer and checked while it is shown."""
