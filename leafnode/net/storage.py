@@ -1,0 +1,220 @@
+"""Drives the stores for every JetStream of the broker: one writer, one reader, one timer.
+
+    storage = await Storage.open(store_dir, now_ns=time.time_ns, new_id=nuid.new)
+    js = await storage.attach(account, domain="leaf", server_name="site-7", limits=Limits())
+    group.create_task(storage.run(), name="storage")     # until cancelled; it commits what is left on its way out
+    ...
+    await storage.close()                                 # after run() has ended
+
+`storage.full` tells connections to stop reading publishers; `storage.on_room` is called when they may go on.
+`js.on_link_up()` is for the uplink. Nothing here decides: batches, questions and deadlines come from the core.
+"""
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from leafnode.base import nuid
+from leafnode.errors import StoreError
+from leafnode.route.account import Account
+from leafnode.store.memory import MemoryStore
+from leafnode.store.sqlite import SqliteStore
+from leafnode.stream.jetstream import JetStream
+from leafnode.stream.journal import Batch, Journal
+from leafnode.stream.loaded import LoadedStream
+from leafnode.stream.stream import Stream
+from leafnode.stream.surroundings import Limits, Surroundings
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "leafnode.db"
+LATER_SECONDS = 0.25  # positions of consumers that need not be kept at once wait so long for company
+RETRY_SECONDS = 1.0  # between attempts to write while the disk refuses
+IDLE_SECONDS = 3600.0  # a timer's sleep when nothing is due
+
+
+class Storage:
+    """One for the broker."""
+
+    def __init__(self, disk: SqliteStore, now_ns: Callable[[], int], new_id: Callable[[], str]) -> None:
+        self._disk = disk
+        self._memory = MemoryStore()
+        self._now_ns = now_ns
+        self._new_id = new_id
+        self._loaded: list[LoadedStream] = []
+        self._jetstreams: list[JetStream] = []
+        self._work = asyncio.Event()
+        self._questions = asyncio.Event()
+        self._deadline = asyncio.Event()
+        self._failing = False
+        self.journal = Journal()
+        self.journal.wake = self._work.set
+        self.journal.wake_later = self._wake_later
+
+    @classmethod
+    async def open(
+        cls, store_dir: Path, *, now_ns: Callable[[], int] = time.time_ns, new_id: Callable[[], str] = nuid.new
+    ) -> "Storage":
+        """Open or create the file in a folder.
+
+        Raises:
+            StoreError: it cannot be used; says why and what to do.
+        """
+        _make(store_dir)
+        storage = cls(await SqliteStore.open(store_dir / FILE_NAME), now_ns, new_id)
+        storage._loaded = await storage._disk.load()
+        last_stream = max((stream.id for stream in storage._loaded), default=0)
+        last_consumer = max((row.id for stream in storage._loaded for row in stream.consumers), default=0)
+        storage.journal.stream_ids = itertools.count(last_stream + 1)
+        storage.journal.consumer_ids = itertools.count(last_consumer + 1)
+        return storage
+
+    async def attach(
+        self, account: Account, *, domain: str = "", server_name: str = "leafnode", limits: Limits | None = None
+    ) -> JetStream:
+        """JetStream for an account, with the streams and consumers that the file has for it."""
+        around = Surroundings(
+            account=account,
+            journal=self.journal,
+            now_ns=self._now_ns,
+            new_id=self._new_id,
+            domain=domain,
+            server_name=server_name,
+            limits=limits or Limits(),
+        )
+        around.reads.wake = self._questions.set
+        around.timers.wake = self._deadline.set
+        jetstream = JetStream(around)
+        self._jetstreams.append(jetstream)
+        jetstream.open(stream for stream in self._loaded if stream.account == account.name)
+        while await self._answer():
+            pass
+        return jetstream
+
+    @property
+    def full(self) -> bool:
+        """Publishers' sockets should not be read now."""
+        return self.journal.full
+
+    def set_on_room(self, call: Callable[[], None]) -> None:
+        """Call when `full` ends."""
+        self.journal.on_room = call
+
+    async def run(self) -> None:
+        """Write, read and keep time until cancelled; then commit what is left."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._write_forever(), name="writer")
+                group.create_task(self._read_forever(), name="reader")
+                group.create_task(self._time_forever(), name="timer")
+        finally:
+            await asyncio.shield(self._flush())
+
+    async def close(self) -> None:
+        """Close the file. `run` has ended."""
+        for jetstream in self._jetstreams:
+            jetstream.close()
+        await self._flush()
+        await self._disk.close()
+        await self._memory.close()
+
+    # writer ------------------------------------------------------------------------------------------------------
+
+    def _wake_later(self) -> None:
+        asyncio.get_running_loop().call_later(LATER_SECONDS, self._work.set)
+
+    async def _write_forever(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while (batch := self.journal.take()) is not None:
+                if not await self._write(batch):
+                    await asyncio.sleep(RETRY_SECONDS)
+            if self._disk.wants_checkpoint():
+                await self._disk.checkpoint()
+
+    async def _write(self, batch: Batch) -> bool:
+        try:
+            if any(change for change in batch.catalog) or _touches_disk(batch):
+                await self._disk.commit(batch)
+        except StoreError as error:
+            await self._give_back(batch, error)
+            return False
+        if self._failing:
+            self._failing = False
+            log.warning("store takes messages again")
+        self._memory.apply(batch)
+        self.journal.confirm(batch)
+        return True
+
+    async def _give_back(self, batch: Batch, error: StoreError) -> None:
+        if not self._failing:
+            self._failing = True
+            log.error("store refuses messages error=%s", error)
+        for stream in self.journal.fail(batch, str(error)):
+            await self._restore(stream)
+
+    async def _restore(self, stream: Stream) -> None:
+        store = self._memory if self._memory.holds(stream.id) else self._disk
+        loaded = await store.load_contents(stream.id)
+        for jetstream in self._jetstreams:
+            if jetstream.owns(stream):
+                jetstream.restore(stream, loaded)
+
+    async def _flush(self) -> None:
+        while (batch := self.journal.take()) is not None:
+            if not await self._write(batch):
+                break
+
+    # reader ------------------------------------------------------------------------------------------------------
+
+    async def _read_forever(self) -> None:
+        while True:
+            await self._questions.wait()
+            self._questions.clear()
+            while await self._answer():
+                pass
+
+    async def _answer(self) -> bool:
+        """Answer what is asked now; False if nothing was."""
+        questions = [question for jetstream in self._jetstreams for question in jetstream.around.reads.take()]
+        on_disk = [question for question in questions if not self._memory.holds(question.stream_id)]
+        answered = [self._memory.answer_now(item) for item in questions if self._memory.holds(item.stream_id)]
+        if on_disk:
+            answered += await self._disk.answer(on_disk)
+        for done, answer in answered:
+            done(answer)
+        return bool(questions)
+
+    # timer -------------------------------------------------------------------------------------------------------
+
+    async def _time_forever(self) -> None:
+        while True:
+            now = self._now_ns()
+            for jetstream in self._jetstreams:
+                jetstream.on_time(now)
+            deadlines = [jetstream.next_deadline_ns() for jetstream in self._jetstreams]
+            earliest = min((deadline for deadline in deadlines if deadline is not None), default=None)
+            seconds = IDLE_SECONDS if earliest is None else max(0.0, (earliest - self._now_ns()) / 1e9)
+            self._deadline.clear()
+            try:
+                async with asyncio.timeout(min(seconds, IDLE_SECONDS)):
+                    await self._deadline.wait()
+            except TimeoutError:
+                continue
+
+
+def _touches_disk(batch: Batch) -> bool:
+    return any(changes.stream.config.storage != "memory" for changes in batch.streams.values()) or any(
+        changes.consumer.is_kept for changes in batch.consumers.values()
+    )
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be made ({error}): name another store_dir") from error

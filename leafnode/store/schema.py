@@ -1,0 +1,43 @@
+"""Tables of `leafnode.db`.
+
+    streams         one row a stream: configuration and counters
+    consumers       one row a consumer: configuration and position
+    pending         one row a delivery that waits for its acknowledgement
+    expiries        one row a message with a TTL of its own
+    m<id>           messages of stream <id>: rowid = sequence, subject as a number, headers and payload as one blob
+    s<id>           subjects in use of stream <id>, with count and newest sequence
+
+One table a stream keeps appends at the end of a b-tree and makes dropping a stream cheap; the subject table replaces
+an index over all messages, which would triple what is written (measured; docs/decisions).
+"""
+
+MIGRATIONS = (
+    """
+    CREATE TABLE streams (
+        id INTEGER PRIMARY KEY, account TEXT NOT NULL, config BLOB NOT NULL, created INTEGER NOT NULL,
+        first_seq INTEGER NOT NULL DEFAULT 0, last_seq INTEGER NOT NULL DEFAULT 0,
+        messages INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0, last_time INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE consumers (
+        id INTEGER PRIMARY KEY, stream INTEGER NOT NULL, name TEXT NOT NULL, config BLOB NOT NULL,
+        created INTEGER NOT NULL, delivered INTEGER NOT NULL DEFAULT 0, delivered_stream INTEGER NOT NULL DEFAULT 0,
+        floor INTEGER NOT NULL DEFAULT 0, floor_stream INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE pending (
+        consumer INTEGER NOT NULL, seq INTEGER NOT NULL, consumer_seq INTEGER NOT NULL, first_seq INTEGER NOT NULL,
+        deliveries INTEGER NOT NULL, PRIMARY KEY (consumer, seq)
+    ) WITHOUT ROWID;
+    CREATE TABLE expiries (
+        stream INTEGER NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (stream, seq)
+    ) WITHOUT ROWID;
+    """,
+)
+
+CREATE_MESSAGES = (
+    "CREATE TABLE m{0} (seq INTEGER PRIMARY KEY, subject INTEGER NOT NULL, time INTEGER NOT NULL, "
+    "headers INTEGER NOT NULL, body BLOB NOT NULL)"
+)
+CREATE_SUBJECTS = (
+    "CREATE TABLE s{0} (id INTEGER PRIMARY KEY, name BLOB NOT NULL, last_seq INTEGER NOT NULL, "
+    "last_size INTEGER NOT NULL, count INTEGER NOT NULL)"
+)

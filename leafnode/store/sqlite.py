@@ -1,0 +1,169 @@
+"""Streams in one SQLite file: WAL, synchronous=FULL, one writer, one reader, one checkpointer.
+
+    writer        a thread of its own; a batch is one hop: BEGIN, inserts, COMMIT with its fsync
+    reader        another connection and thread: sees what is committed, never waits for the writer
+    checkpointer  a third, used between batches when the WAL has grown: passive, so that nobody waits for it
+
+Automatic checkpoints are off: they would run inside some publisher's commit.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import aiosqlite
+
+from leafnode.base.sqlite import DatabaseError, open_database
+from leafnode.errors import StoreError
+from leafnode.store import reading, writing
+from leafnode.store.base import Answered
+from leafnode.store.schema import MIGRATIONS
+from leafnode.stream.journal import Batch, ConsumerState, StreamState
+from leafnode.stream.loaded import LoadedConsumer, LoadedContents, LoadedStream
+from leafnode.stream.reads import Question
+
+WAL_SOFT_BYTES = 4 << 20  # checkpoint beyond: about a thousand pages, as SQLite would by itself
+STATEMENTS = 256  # prepared statements kept: a few for each stream
+Result = TypeVar("Result")
+
+
+class SqliteStore:
+    """The store of a broker: `leafnode.db`."""
+
+    def __init__(
+        self, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection, cleaner: aiosqlite.Connection
+    ) -> None:
+        self._path = path
+        self._wal = path.with_name(path.name + "-wal")
+        self._writer = writer
+        self._reader = reader
+        self._cleaner = cleaner
+
+    @classmethod
+    async def open(cls, path: Path) -> "SqliteStore":
+        """Open or create the file.
+
+        Raises:
+            StoreError: it cannot be used; says why and what to do.
+        """
+        opened: list[aiosqlite.Connection] = []
+        try:
+            opened.append(await open_database(path, MIGRATIONS, synchronous="FULL"))
+            opened.append(await open_database(path, MIGRATIONS, synchronous="FULL"))
+            opened.append(await open_database(path, MIGRATIONS, synchronous="FULL"))
+            for connection in opened:
+                await _in_thread(connection, _prepare)
+        except (DatabaseError, sqlite3.Error) as error:
+            for connection in opened:
+                await connection.close()
+            raise StoreError(str(error)) from error
+        return cls(path, *opened)
+
+    async def commit(self, batch: Batch) -> None:
+        try:
+            await _in_thread(self._writer, lambda connection: writing.write(connection, batch))
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: cannot store {batch.messages} messages: {error}") from error
+
+    async def answer(self, questions: Sequence[Question]) -> list[Answered]:
+        try:
+            return await _in_thread(self._reader, lambda connection: reading.answer(connection, questions))
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: cannot read: {error}") from error
+
+    async def load(self) -> list[LoadedStream]:
+        return await _in_thread(self._reader, _load)
+
+    async def load_contents(self, stream_id: int) -> LoadedContents:
+        try:
+            return await _in_thread(self._reader, lambda connection: _load_contents(connection, stream_id))
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: cannot read stream {stream_id}: {error}") from error
+
+    def wants_checkpoint(self) -> bool:
+        """Whether the WAL has grown enough to be moved into the file."""
+        try:
+            return self._wal.stat().st_size > WAL_SOFT_BYTES
+        except OSError:
+            return False
+
+    async def checkpoint(self) -> None:
+        """Move what is committed into the file without making anybody wait."""
+        with contextlib.suppress(sqlite3.Error):  # tried again after one of the next commits
+            await _in_thread(self._cleaner, _checkpoint)
+
+    async def close(self) -> None:
+        for connection in (self._cleaner, self._reader, self._writer):
+            await connection.close()
+
+
+async def _in_thread(connection: aiosqlite.Connection, call: Callable[[sqlite3.Connection], Result]) -> Result:
+    """Run one function with the real connection in its thread: one hop, whatever the function does.
+
+    aiosqlite offers a method for each call of sqlite3 and each is a hop; `_execute` is what they are made of.
+    """
+    raw = connection._conn
+    return await connection._execute(call, raw)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.isolation_level = None  # transactions begin where we say
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def _load(connection: sqlite3.Connection) -> list[LoadedStream]:
+    rows = connection.execute("SELECT id, account, config, created FROM streams ORDER BY id").fetchall()
+    return [
+        LoadedStream(
+            id=number,
+            account=account,
+            config=config,
+            created=created,
+            contents=_load_contents(connection, number),
+            consumers=_load_consumers(connection, number),
+        )
+        for number, account, config, created in rows
+    ]
+
+
+def _load_contents(connection: sqlite3.Connection, number: int) -> LoadedContents:
+    connection.execute("BEGIN")  # one view of all three tables
+    try:
+        state = connection.execute(
+            "SELECT first_seq, last_seq, messages, bytes, last_time FROM streams WHERE id = ?", (number,)
+        ).fetchone()
+        if state is None:
+            return LoadedContents(state=StreamState(0, 0, 0, 0, 0), subjects=[], expiries=[])
+        subjects = connection.execute(f"SELECT id, name, last_seq, last_size, count FROM s{number}").fetchall()
+        expiries = connection.execute("SELECT seq, at FROM expiries WHERE stream = ?", (number,)).fetchall()
+    finally:
+        connection.execute("COMMIT")
+    return LoadedContents(state=StreamState(*state), subjects=subjects, expiries=expiries)
+
+
+def _load_consumers(connection: sqlite3.Connection, stream: int) -> list[LoadedConsumer]:
+    rows = connection.execute(
+        "SELECT id, name, config, created, delivered, delivered_stream, floor, floor_stream FROM consumers "
+        "WHERE stream = ? ORDER BY id",
+        (stream,),
+    ).fetchall()
+    return [
+        LoadedConsumer(
+            id=number,
+            name=name,
+            config=config,
+            created=created,
+            state=ConsumerState(*state),
+            pending=connection.execute(
+                "SELECT seq, consumer_seq, first_seq, deliveries FROM pending WHERE consumer = ? ORDER BY seq",
+                (number,),
+            ).fetchall(),
+        )
+        for number, name, config, created, *state in rows
+    ]

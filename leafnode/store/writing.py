@@ -1,0 +1,183 @@
+"""One batch of the journal as one SQLite transaction. Runs in the writer's thread."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+
+from leafnode.store.schema import CREATE_MESSAGES, CREATE_SUBJECTS
+from leafnode.stream.journal import (
+    Batch,
+    Catalog,
+    ConsumerChanges,
+    CreateConsumer,
+    CreateStream,
+    DropConsumer,
+    DropStream,
+    StreamChanges,
+    UpdateConsumer,
+    UpdateStream,
+)
+
+COLUMNS = 5  # of a message row
+GROUP = 128  # rows in one INSERT; groups beat executemany by a third (measured)
+_ROW = "(?,?,?,?,?)"
+
+
+def write(connection: sqlite3.Connection, batch: Batch) -> None:
+    """All of the batch or nothing of it.
+
+    Raises:
+        sqlite3.Error: nothing was kept; the connection can be used again.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for change in batch.catalog:
+            _change_catalog(connection, change)
+        for changes in batch.streams.values():
+            if changes.stream.config.storage != "memory":
+                _write_stream(connection, changes)
+        for consumer_changes in batch.consumers.values():
+            if consumer_changes.consumer.is_kept:
+                _write_consumer(connection, consumer_changes)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _change_catalog(connection: sqlite3.Connection, change: Catalog) -> None:
+    match change:
+        case CreateStream(number, account, config, created, in_memory):
+            if not in_memory:
+                connection.execute(
+                    "INSERT OR REPLACE INTO streams (id, account, config, created) VALUES (?,?,?,?)",
+                    (number, account, config, created),
+                )
+                connection.execute(CREATE_MESSAGES.format(number))
+                connection.execute(CREATE_SUBJECTS.format(number))
+        case UpdateStream(number, config):
+            connection.execute("UPDATE streams SET config = ? WHERE id = ?", (config, number))
+        case DropStream(number):
+            connection.execute(f"DROP TABLE IF EXISTS m{number}")
+            connection.execute(f"DROP TABLE IF EXISTS s{number}")
+            connection.execute("DELETE FROM expiries WHERE stream = ?", (number,))
+            connection.execute(
+                "DELETE FROM pending WHERE consumer IN (SELECT id FROM consumers WHERE stream = ?)", (number,)
+            )
+            connection.execute("DELETE FROM consumers WHERE stream = ?", (number,))
+            connection.execute("DELETE FROM streams WHERE id = ?", (number,))
+        case CreateConsumer(number, stream, name, config, created):
+            connection.execute(
+                "INSERT OR REPLACE INTO consumers (id, stream, name, config, created) VALUES (?,?,?,?,?)",
+                (number, stream, name, config, created),
+            )
+        case UpdateConsumer(number, config):
+            connection.execute("UPDATE consumers SET config = ? WHERE id = ?", (config, number))
+        case DropConsumer(number):
+            connection.execute("DELETE FROM pending WHERE consumer = ?", (number,))
+            connection.execute("DELETE FROM consumers WHERE id = ?", (number,))
+
+
+def _write_stream(connection: sqlite3.Connection, changes: StreamChanges) -> None:
+    stream = changes.stream
+    if stream.deleted:
+        return
+    number = stream.id
+    removed = changes.removed
+    rows = changes.rows
+    if rows:
+        if removed or changes.cleared_to:
+            rows, removed = _without_removed(rows, removed, changes.cleared_to)
+        _insert(connection, f"m{number}", rows)
+    if changes.cleared_to:
+        connection.execute(f"DELETE FROM m{number} WHERE seq <= ?", (changes.cleared_to,))
+        connection.execute("DELETE FROM expiries WHERE stream = ? AND seq <= ?", (number, changes.cleared_to))
+    if removed:
+        ranges = list(_ranges(removed))
+        connection.executemany(f"DELETE FROM m{number} WHERE seq BETWEEN ? AND ?", ranges)
+        if stream.config.allow_msg_ttl:
+            connection.executemany(
+                "DELETE FROM expiries WHERE stream = ? AND seq BETWEEN ? AND ?",
+                [(number, first, last) for first, last in ranges],
+            )
+    if changes.expiries:
+        connection.executemany(
+            "INSERT OR REPLACE INTO expiries VALUES (?,?,?)", [(number, seq, at) for seq, at in changes.expiries]
+        )
+    used = [row for row in changes.subject_rows if row[4] > 0]
+    gone = [(row[0],) for row in changes.subject_rows if row[4] <= 0]
+    if used:
+        _insert(connection, f"s{number}", [value for row in used for value in row])
+    if gone:
+        connection.executemany(f"DELETE FROM s{number} WHERE id = ?", gone)
+    connection.execute(
+        "UPDATE streams SET first_seq = ?, last_seq = ?, messages = ?, bytes = ?, last_time = ? WHERE id = ?",
+        (*changes.state, number),
+    )
+
+
+def _insert(connection: sqlite3.Connection, table: str, flat: list[int | bytes]) -> None:
+    """Rows of five columns, many in one statement."""
+    step = GROUP * COLUMNS
+    whole = len(flat) // step * step
+    many = f"INSERT OR REPLACE INTO {table} VALUES " + ",".join([_ROW] * GROUP)
+    for begin in range(0, whole, step):
+        connection.execute(many, flat[begin : begin + step])
+    left = (len(flat) - whole) // COLUMNS
+    while left:  # powers of two: few different statements to prepare
+        group = 1 << (left.bit_length() - 1)
+        begin = len(flat) - left * COLUMNS
+        statement = f"INSERT OR REPLACE INTO {table} VALUES " + ",".join([_ROW] * group)
+        connection.execute(statement, flat[begin : begin + group * COLUMNS])
+        left -= group
+
+
+def _without_removed(
+    rows: list[int | bytes], removed: list[int], cleared_to: int
+) -> tuple[list[int | bytes], list[int]]:
+    """Rows that came and went within the batch are not written at all."""
+    first = rows[0]
+    assert isinstance(first, int)
+    gone = {seq for seq in removed if seq >= first}
+    if not gone and cleared_to < first:
+        return rows, removed
+    kept: list[int | bytes] = []
+    for place in range(0, len(rows), COLUMNS):
+        seq = rows[place]
+        if seq not in gone and seq > cleared_to:  # type: ignore[operator]
+            kept += rows[place : place + COLUMNS]
+    return kept, [seq for seq in removed if seq < first]
+
+
+def _ranges(sequences: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Neighbours joined: most removals are runs."""
+    first = last = -1
+    for seq in sorted(sequences):
+        if seq == last + 1:
+            last = seq
+            continue
+        if last >= 0:
+            yield first, last
+        first = last = seq
+    if last >= 0:
+        yield first, last
+
+
+def _write_consumer(connection: sqlite3.Connection, changes: ConsumerChanges) -> None:
+    number = changes.consumer.id
+    if changes.consumer.deleted:
+        return
+    if changes.rewrite:
+        connection.execute("DELETE FROM pending WHERE consumer = ?", (number,))
+    if changes.rows:
+        connection.executemany(
+            "INSERT OR REPLACE INTO pending VALUES (?,?,?,?,?)", [(number, *row) for row in changes.rows]
+        )
+    if changes.dropped:
+        connection.executemany(
+            "DELETE FROM pending WHERE consumer = ? AND seq = ?", [(number, seq) for seq in changes.dropped]
+        )
+    connection.execute(
+        "UPDATE consumers SET delivered = ?, delivered_stream = ?, floor = ?, floor_stream = ? WHERE id = ?",
+        (*changes.state, number),
+    )

@@ -1,0 +1,272 @@
+"""The API's stream verbs: create, update, info, list, names, purge, delete."""
+
+from typing import TYPE_CHECKING, Any
+
+from leafnode import __version__
+from leafnode.route.subject import matches, overlap
+from leafnode.stream import faults, reads, schema, stream_rules, times
+from leafnode.stream.api import Api, Endpoint, Request
+from leafnode.stream.purge import Purge
+from leafnode.stream.stream import STORE_DOWN, Stream
+from leafnode.stream.stream_config import REQUEST_SHAPE, StreamConfig
+from leafnode.stream.stream_rules import API_LEVEL
+
+if TYPE_CHECKING:
+    from leafnode.stream.jetstream import JetStream
+
+NAMES_LIMIT = 1024  # in one answer; nats-server's
+LIST_LIMIT = 256  # in one answer; nats-server's
+DETAILS_LIMIT = 100_000  # subjects or deleted sequences in one answer; nats-server's
+_PAGE: dict[str, schema.Kind] = {"offset": schema.integer, "subject": schema.text}
+_INFO: dict[str, schema.Kind] = {
+    "deleted_details": schema.boolean,
+    "subjects_filter": schema.text,
+    "offset": schema.integer,
+}
+_PURGE: dict[str, schema.Kind] = {"filter": schema.text, "seq": schema.unsigned, "keep": schema.unsigned}
+_NO_PAGE = {"total": 0, "offset": 0, "limit": 0}
+NO_STREAM: dict[str, object] = {
+    "config": StreamConfig(
+        max_consumers=0, max_msgs=0, max_bytes=0, max_msgs_per_subject=0, max_msg_size=0, num_replicas=0
+    ).to_json(),
+    "created": times.ZERO_TIME,
+    "state": {
+        "messages": 0,
+        "bytes": 0,
+        "first_seq": 0,
+        "first_ts": times.ZERO_TIME,
+        "last_seq": 0,
+        "last_ts": times.ZERO_TIME,
+        "consumer_count": 0,
+    },
+    "ts": times.ZERO_TIME,
+}
+
+
+class StreamApi:
+    """Handlers of one account's stream requests."""
+
+    def __init__(self, jetstream: "JetStream", api: Api) -> None:
+        self._js = jetstream
+        self._around = jetstream.around
+        api.endpoint("STREAM.CREATE", Endpoint(self.create, "stream_create_response", NO_STREAM), tokens=1)
+        api.endpoint("STREAM.UPDATE", Endpoint(self.update, "stream_update_response", NO_STREAM), tokens=1)
+        api.endpoint("STREAM.INFO", Endpoint(self.info, "stream_info_response", {**_NO_PAGE, **NO_STREAM}), tokens=1)
+        api.endpoint(
+            "STREAM.NAMES", Endpoint(self.names, "stream_names_response", {**_NO_PAGE, "streams": None}), tokens=0
+        )
+        api.endpoint(
+            "STREAM.LIST", Endpoint(self.listing, "stream_list_response", {**_NO_PAGE, "streams": None}), tokens=0
+        )
+        api.endpoint("STREAM.DELETE", Endpoint(self.delete, "stream_delete_response", {"success": False}), tokens=1)
+        api.endpoint(
+            "STREAM.PURGE", Endpoint(self.purge, "stream_purge_response", {"success": False, "purged": 0}), tokens=1
+        )
+
+    # configuration -----------------------------------------------------------------------------------------------
+
+    def _config(self, request: Request) -> StreamConfig:
+        if not request.body.strip():
+            raise faults.fault(faults.STREAM_MISMATCH)
+        value = schema.parse(request.body, REQUEST_SHAPE)
+        pedantic = value.pop("pedantic", False)
+        config = StreamConfig.from_json(value)
+        if config.name != request.tokens[0]:
+            raise faults.fault(faults.STREAM_MISMATCH)
+        return stream_rules.accept(config, self._around.limits, pedantic=pedantic)
+
+    def create(self, request: Request) -> None:
+        config = self._config(request)
+        if config.sealed:
+            raise stream_rules.invalid("stream configuration for create can not be sealed")
+        existing = self._js.streams.get(config.name)
+        if existing is not None:
+            if not stream_rules.same(existing.config, config):
+                raise faults.fault(faults.STREAM_NAME_IN_USE)
+            request.answer({**self.describe(existing), "did_create": True})
+            return
+        stream_rules.check_overlap(config, [other.config for other in self._js.streams.values()])
+        self._check_room(config)
+        stream = self._js.create_stream(config)
+
+        def created(failure: str) -> None:
+            if failure:
+                self._js.forget_stream(stream)
+                request.fail(faults.fault(faults.STREAM_CREATE, f"{STORE_DOWN}: {failure}"))
+                return
+            self._advise("CREATED", "create", config.name)
+            request.answer({**self.describe(stream), "did_create": True})
+
+        self._around.journal.after(created)
+
+    def _check_room(self, config: StreamConfig) -> None:
+        limits = self._around.limits
+        if 0 <= limits.max_streams <= len(self._js.streams):
+            raise faults.fault(faults.MAX_STREAMS)
+        reserved = self._js.reserved(config.storage)
+        most = limits.max_memory if config.storage == "memory" else limits.max_storage
+        if most >= 0 and max(config.max_bytes, 0) + reserved > most:
+            raise faults.fault(
+                faults.Fault(500, 10028, "insufficient memory resources available")
+                if config.storage == "memory"
+                else faults.NO_STORAGE
+            )
+
+    def update(self, request: Request) -> None:
+        config = self._config(request)
+        stream = self._js.stream(config.name)
+        stream_rules.check_update(stream.config, config)
+        stream_rules.check_overlap(config, [other.config for other in self._js.streams.values()])
+        self._js.update_stream(stream, config)
+
+        def updated(failure: str) -> None:
+            if failure:
+                request.fail(faults.fault(faults.STREAM_GENERAL, failure))
+                return
+            self._advise("UPDATED", "modify", config.name)
+            request.answer(self.describe(stream))
+
+        self._around.journal.after(updated)
+
+    def delete(self, request: Request) -> None:
+        request.needs_empty_body()
+        stream = self._js.stream(request.tokens[0])
+        self._js.delete_stream(stream)
+        self._advise("DELETED", "delete", stream.name)
+        self._around.journal.after(lambda _failure: request.answer({"success": True}))
+
+    def _advise(self, word: str, action: str, name: str) -> None:
+        self._around.advise(f"ADVISORY.STREAM.{word}.{name}", "advisory.v1.stream_action", stream=name, action=action)
+
+    # what there is -----------------------------------------------------------------------------------------------
+
+    def info(self, request: Request) -> None:
+        asked = schema.parse(request.body, _INFO) if request.body.strip() else {}
+        stream = self._js.stream(request.tokens[0])
+        offset = max(0, asked.get("offset", 0))
+        page: dict[str, object] = {"total": 0, "offset": 0, "limit": 0}
+        subjects: dict[str, int] | None = None
+        pattern = asked.get("subjects_filter")
+        if pattern:
+            found = sorted(stream.contents.matching(pattern.encode()), key=lambda subject: subject.name)
+            subjects = {
+                item.name.decode(errors="replace"): item.count for item in found[offset : offset + DETAILS_LIMIT]
+            }
+            page = {"total": len(found), "offset": offset, "limit": DETAILS_LIMIT}
+
+        def reply(deleted: list[int] | None) -> None:
+            request.answer({**page, **self.describe(stream, subjects=subjects, deleted=deleted, cluster=True)})
+
+        if asked.get("deleted_details") and stream.contents.num_deleted:
+            first, last = stream.contents.first_seq, stream.committed
+            if stream.contents.num_deleted > DETAILS_LIMIT:
+                raise faults.fault(faults.TOO_MANY_DETAILS)
+            self._around.journal.after(
+                lambda _failure: self._around.reads.ask(reads.Gaps(stream.id, first, last, DETAILS_LIMIT, reply))
+            )
+        else:
+            reply(None)
+
+    def names(self, request: Request) -> None:
+        found, offset = self._page(request)
+        page = [stream.name for stream in found[offset : offset + NAMES_LIMIT]]
+        request.answer({"total": len(found), "offset": offset, "limit": NAMES_LIMIT, "streams": page or None})
+
+    def listing(self, request: Request) -> None:
+        found, offset = self._page(request)
+        page = [self.describe(stream, own_metadata=False) for stream in found[offset : offset + LIST_LIMIT]]
+        request.answer({"total": len(found), "offset": offset, "limit": LIST_LIMIT, "streams": page})
+
+    def _page(self, request: Request) -> tuple[list[Stream], int]:
+        asked = schema.parse(request.body, _PAGE) if request.body.strip() else {}
+        wanted = asked.get("subject", "").encode()
+        found = [
+            stream
+            for _, stream in sorted(self._js.streams.items())
+            if not wanted or any(overlap(wanted, subject.encode()) for subject in stream.config.subjects)
+        ]
+        return found, max(0, asked.get("offset", 0))
+
+    def describe(
+        self,
+        stream: Stream,
+        *,
+        subjects: dict[str, int] | None = None,
+        deleted: list[int] | None = None,
+        cluster: bool = False,
+        own_metadata: bool = True,
+    ) -> dict[str, Any]:
+        """A stream as nats-server shows it."""
+        config = stream.config.to_json()
+        if own_metadata:
+            config["metadata"] = {**config.get("metadata", {}), "_nats.level": str(API_LEVEL), "_nats.ver": __version__}
+            config["metadata"] = dict(sorted(config["metadata"].items()))
+        shown: dict[str, Any] = {
+            "config": config,
+            "created": times.to_text(stream.created),
+            "state": _state(stream, subjects, deleted),
+        }
+        if self._around.domain:
+            shown["domain"] = self._around.domain
+        if cluster:
+            shown["cluster"] = {"leader": self._around.server_name}
+        shown.update(self._js.origins(stream))
+        shown["ts"] = times.to_text(self._around.now_ns())
+        return shown
+
+    # purge -------------------------------------------------------------------------------------------------------
+
+    def purge(self, request: Request) -> None:
+        asked = schema.parse(request.body, _PURGE) if request.body.strip() else {}
+        stream = self._js.stream(request.tokens[0])
+        seq, keep = asked.get("seq", 0), asked.get("keep", 0)
+        if stream.config.sealed:
+            raise faults.fault(faults.SEALED)
+        if stream.config.deny_purge:
+            raise faults.fault(faults.PURGE, "stream purge not permitted")
+        if seq and keep:
+            raise faults.fault(faults.BAD_REQUEST)
+        pattern = asked.get("filter", "").encode()
+
+        def done(removed: int, failure: str) -> None:
+            if failure:
+                request.fail(faults.fault(faults.PURGE, failure))
+                return
+            self._around.journal.after(lambda late: finish(removed, late))
+
+        def finish(removed: int, failure: str) -> None:
+            if failure:
+                request.fail(faults.fault(faults.PURGE, failure))
+            else:
+                request.answer({"success": True, "purged": removed})
+
+        filters = None if pattern in (b"", b">") else [pattern]
+        Purge(stream, filters, below=seq, keep=keep, done=done).start()
+
+
+def _state(stream: Stream, subjects: dict[str, int] | None, deleted: list[int] | None) -> dict[str, Any]:
+    contents = stream.contents
+    first = contents.head.get(contents.first_seq)
+    empty_from_start = not contents.messages and not contents.last_seq
+    state: dict[str, Any] = {
+        "messages": contents.messages,
+        "bytes": contents.bytes,
+        "first_seq": 0 if empty_from_start else contents.first_seq,
+        "first_ts": times.to_text(first.time if first is not None else 0),
+        "last_seq": contents.last_seq,
+        "last_ts": times.to_text(contents.last_time),
+    }
+    if contents.subjects:
+        state["num_subjects"] = len(contents.subjects)
+    if subjects is not None:
+        state["subjects"] = subjects
+    if contents.num_deleted:
+        state["num_deleted"] = contents.num_deleted
+    if deleted is not None:
+        state["deleted"] = deleted
+    state["consumer_count"] = sum(1 for consumer in stream.consumers.values() if not consumer.config.direct)
+    return state
+
+
+def serves(stream: Stream, subject: bytes) -> bool:
+    return any(matches(pattern.encode(), subject) for pattern in stream.config.subjects)

@@ -1,0 +1,353 @@
+"""JetStream of one account: its streams, its consumers, its API.
+
+Built by `net.storage` with what the store had; from then on everything happens in `deliver` of the sinks that it
+subscribes, in `on_time`, and when the journal and the reads are answered. Nothing here waits.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from leafnode.route.message import Subscription
+from leafnode.route.subject import is_literal, matches
+from leafnode.stream import faults, schema, start
+from leafnode.stream.api import Api, Endpoint, Request
+from leafnode.stream.api_consumers import ConsumerApi
+from leafnode.stream.api_messages import MessageApi
+from leafnode.stream.api_streams import StreamApi
+from leafnode.stream.consumer import Consumer
+from leafnode.stream.consumer_config import SHAPE as CONSUMER_SHAPE
+from leafnode.stream.consumer_config import ConsumerConfig
+from leafnode.stream.contents import Contents
+from leafnode.stream.journal import (
+    ConsumerState,
+    CreateConsumer,
+    CreateStream,
+    DropConsumer,
+    DropStream,
+    UpdateConsumer,
+    UpdateStream,
+)
+from leafnode.stream.loaded import LoadedConsumer, LoadedContents, LoadedStream
+from leafnode.stream.pull import Pull
+from leafnode.stream.push import Push
+from leafnode.stream.stream import Stream
+from leafnode.stream.stream_config import SHAPE as STREAM_SHAPE
+from leafnode.stream.stream_config import StreamConfig
+from leafnode.stream.stream_rules import API_LEVEL
+from leafnode.stream.surroundings import Surroundings
+
+_NEW = ConsumerState(0, 0, 0, 0)
+_CLUSTERED = ("STREAM.LEADER.STEPDOWN", "CONSUMER.LEADER.STEPDOWN", "STREAM.PEER.REMOVE")
+_NOT_BUILT = ("STREAM.SNAPSHOT", "STREAM.RESTORE", "CONSUMER.UNPIN")
+
+
+class JetStream:
+    """All streams of one account."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self.around = around
+        self.streams: dict[str, Stream] = {}
+        self._by_id: dict[int, Stream] = {}
+        self._push: dict[bytes, dict[Consumer, None]] = {}  # by deliver subject
+        self.api = Api(around)
+        self.api.endpoint("INFO", Endpoint(self._info, "account_info_response", {}), tokens=0)
+        self.stream_api = StreamApi(self, self.api)
+        self.consumer_api = ConsumerApi(self, self.api)
+        MessageApi(self, self.api)
+        self._refuse_rest()
+
+    def _refuse_rest(self) -> None:
+        def no_cluster(request: Request) -> None:
+            raise faults.fault(faults.CLUSTERING_REQUIRED)
+
+        def not_built(request: Request) -> None:
+            verb = request.subject.decode(errors="replace").removeprefix("$JS.API.")
+            raise faults.fault(faults.STREAM_GENERAL, f"{verb}: not supported by this server")
+
+        for verb in _CLUSTERED:
+            kind = verb.lower().replace(".", "_") + "_response"
+            self.api.endpoint(verb, Endpoint(no_cluster, kind, {"success": False}), tokens=-1)
+        for verb in _NOT_BUILT:
+            self.api.endpoint(verb, Endpoint(not_built, verb.lower().replace(".", "_") + "_response", {}), tokens=-1)
+
+    # life --------------------------------------------------------------------------------------------------------
+
+    def open(self, loaded: Iterable[LoadedStream]) -> None:
+        """Take on what the store has and begin to listen."""
+        for item in loaded:
+            self._load(item)
+        self.around.account.interest_listeners.append(self._on_interest)
+        self.api.subscribe()
+
+    def close(self) -> None:
+        """Stop listening; nothing is deleted."""
+        self.around.account.interest_listeners.remove(self._on_interest)
+        self.api.unsubscribe()
+        for stream in self.streams.values():
+            stream.unsubscribe()
+            for consumer in list(stream.consumers.values()):
+                consumer.close("Server Shutdown")
+
+    def _load(self, item: LoadedStream) -> None:
+        config = StreamConfig.from_json(schema.parse(item.config, STREAM_SHAPE))
+        stream = Stream(item.id, config, item.created, self.around)
+        self.streams[config.name] = stream
+        self._by_id[stream.id] = stream
+        stream.restore(contents_of(stream, item.contents), item.contents.expiries)
+        stream.learn_duplicates()
+        for row in item.consumers:
+            self._load_consumer(stream, row)
+        stream.subscribe()
+
+    def _load_consumer(self, stream: Stream, row: LoadedConsumer) -> None:
+        config = ConsumerConfig.from_json(schema.parse(row.config, CONSUMER_SHAPE))
+        consumer = self._build(stream, row.id, row.name, config, row.created, row.state)
+        consumer.resume(row.pending)
+        consumer.count(consumer.pump)
+        self.watch_interest(consumer)
+
+    def restore(self, stream: Stream, loaded: LoadedContents) -> None:
+        """A commit failed: go on from what is on the disk."""
+        stream.restore(contents_of(stream, loaded), loaded.expiries)
+
+    def owns(self, stream: Stream) -> bool:
+        return self._by_id.get(stream.id) is stream
+
+    # streams -----------------------------------------------------------------------------------------------------
+
+    def stream(self, name: str) -> Stream:
+        """A stream by name.
+
+        Raises:
+            ApiError: 10059.
+        """
+        found = self.streams.get(name)
+        if found is None:
+            raise faults.fault(faults.STREAM_NOT_FOUND)
+        return found
+
+    def direct_stream(self, name: str) -> Stream | None:
+        """Who answers direct gets for a name: the stream itself, or a mirror of it that may."""
+        found = self.streams.get(name)
+        if found is not None:
+            return found if found.config.allow_direct else None
+        for stream in self.streams.values():
+            if stream.config.mirror_direct and stream.config.mirror and stream.config.mirror.get("name") == name:
+                return stream
+        return None
+
+    def create_stream(self, config: StreamConfig) -> Stream:
+        now = self.around.now_ns()
+        stream = Stream(next(self.around.journal.stream_ids), config, now, self.around)
+        self.streams[config.name] = stream
+        self._by_id[stream.id] = stream
+        self.around.journal.catalog(
+            CreateStream(stream.id, self.around.account.name, _encode(config), now, config.storage == "memory")
+        )
+        if config.first_seq:
+            stream.changes()  # its first sequence belongs on the disk too
+        stream.subscribe()
+        return stream
+
+    def update_stream(self, stream: Stream, config: StreamConfig) -> None:
+        """Change a stream; lower limits take effect at once."""
+        self.around.journal.catalog(UpdateStream(stream.id, _encode(config)))
+        resubscribe = stream.config.subjects != config.subjects
+        if resubscribe:
+            stream.unsubscribe()
+        stream.reconfigure(config)
+        if resubscribe:
+            stream.subscribe()
+
+    def delete_stream(self, stream: Stream) -> None:
+        self.forget_stream(stream)
+        self.around.journal.catalog(DropStream(stream.id))
+
+    def forget_stream(self, stream: Stream) -> None:
+        """Take a stream out of everything that knows it."""
+        stream.deleted = True
+        stream.unsubscribe()
+        self.streams.pop(stream.name, None)
+        self._by_id.pop(stream.id, None)
+        self.around.timers.disarm(stream)
+        for consumer in list(stream.consumers.values()):
+            self._forget_consumer(consumer, "Consumer Deleted")
+
+    def reserved(self, storage: str) -> int:
+        """Bytes promised to streams by their limits."""
+        kept = (stream.config for stream in self.streams.values() if stream.config.storage == storage)
+        return sum(max(config.max_bytes, 0) for config in kept)
+
+    def origins(self, stream: Stream) -> dict[str, Any]:
+        """How a stream's mirror or sources are doing, for its info."""
+        return {}
+
+    # consumers ---------------------------------------------------------------------------------------------------
+
+    def create_consumer(
+        self, stream: Stream, name: str, config: ConsumerConfig, done: Callable[[Consumer], None]
+    ) -> None:
+        """Build a consumer and find its start; `done` when its num_pending is known."""
+        now = self.around.now_ns()
+        consumer = self._build(stream, next(self.around.journal.consumer_ids), name, config, now, _NEW)
+        if consumer.is_kept:
+            self.around.journal.catalog(CreateConsumer(consumer.id, stream.id, name, _encode(config), now))
+        start.start(consumer, done)
+
+    def _build(
+        self, stream: Stream, number: int, name: str, config: ConsumerConfig, created: int, state: ConsumerState
+    ) -> Consumer:
+        consumer = Consumer(number, stream, name, config, created, state)
+        if config.is_push:
+            push = Push(consumer)
+            consumer.outlet = push
+            push.subscribe()
+            self._push.setdefault(config.deliver_subject.encode(), {})[consumer] = None
+        else:
+            pull = Pull(consumer)
+            consumer.outlet = pull
+            consumer.next_request = lambda message, reply: pull.request(message)
+        consumer.on_inactive = self._on_inactive
+        stream.add_consumer(consumer)
+        consumer.subscribe()
+        return consumer
+
+    def watch_interest(self, consumer: Consumer) -> None:
+        """The asker knows of it: from now on messages may flow."""
+        if isinstance(consumer.outlet, Push):
+            consumer.outlet.check_interest()
+        consumer.pump()
+
+    def update_consumer(self, consumer: Consumer, config: ConsumerConfig) -> None:
+        if consumer.is_kept:
+            self.around.journal.catalog(UpdateConsumer(consumer.id, _encode(config)))
+        self._forget_push(consumer)
+        filtered = consumer.config.filters != config.filters
+        consumer.configure(config)
+        if config.is_push:
+            self._push.setdefault(config.deliver_subject.encode(), {})[consumer] = None
+        if filtered:
+            consumer.stream.forget_interest()
+            consumer.on_restored()
+        self.watch_interest(consumer)
+
+    def pause_consumer(self, consumer: Consumer, until_ns: int) -> None:
+        consumer.config.pause_until = until_ns
+        if consumer.is_kept:
+            self.around.journal.catalog(UpdateConsumer(consumer.id, _encode(consumer.config)))
+        consumer.pump()
+
+    def delete_consumer(self, consumer: Consumer, reason: str) -> None:
+        """It goes; messages that only it still wanted go with it on an interest stream."""
+        if consumer.deleted:
+            return
+        self._forget_consumer(consumer, reason)
+        if consumer.is_kept:
+            self.around.journal.catalog(DropConsumer(consumer.id))
+        if consumer.stream.config.retention == "interest":
+            consumer.stream.remove_unneeded(consumer.filters)
+
+    def _forget_consumer(self, consumer: Consumer, reason: str) -> None:
+        self._forget_push(consumer)
+        consumer.close(reason)
+        consumer.stream.remove_consumer(consumer)
+
+    def _forget_push(self, consumer: Consumer) -> None:
+        subject = consumer.config.deliver_subject.encode()
+        known = self._push.get(subject)
+        if known is not None:
+            known.pop(consumer, None)
+            if not known:
+                del self._push[subject]
+
+    def _on_inactive(self, consumer: Consumer) -> None:
+        self.delete_consumer(consumer, "Consumer Deleted")
+        if not consumer.config.direct:
+            self.around.advise(
+                f"ADVISORY.CONSUMER.DELETED.{consumer.stream.name}.{consumer.name}",
+                "advisory.v1.consumer_action",
+                stream=consumer.stream.name,
+                consumer=consumer.name,
+                action="delete",
+            )
+
+    def _on_interest(self, sub: Subscription, added: bool) -> None:
+        """Somebody came to, or left, a subject: push consumers may start or stop."""
+        if not self._push:
+            return
+        if is_literal(sub.subject):
+            concerned = list(self._push.get(sub.subject, ()))
+        else:
+            concerned = [
+                consumer
+                for subject, consumers in list(self._push.items())
+                if matches(sub.subject, subject)
+                for consumer in consumers
+            ]
+        for consumer in concerned:
+            if isinstance(consumer.outlet, Push) and consumer.outlet.check_interest():
+                consumer.pump()
+
+    # account info ------------------------------------------------------------------------------------------------
+
+    def _info(self, request: Request) -> None:
+        request.needs_empty_body()
+        limits = self.around.limits
+        memory = [stream for stream in self.streams.values() if stream.config.storage == "memory"]
+        disk = [stream for stream in self.streams.values() if stream.config.storage != "memory"]
+        shown: dict[str, Any] = {
+            "memory": sum(stream.contents.bytes for stream in memory),
+            "storage": sum(stream.contents.bytes for stream in disk),
+            "reserved_memory": self.reserved("memory"),
+            "reserved_storage": self.reserved("file"),
+            "streams": len(self.streams),
+            "consumers": sum(len(stream.consumers) for stream in self.streams.values()),
+            "limits": {
+                "max_memory": limits.max_memory,
+                "max_storage": limits.max_storage,
+                "max_streams": limits.max_streams,
+                "max_consumers": limits.max_consumers,
+                "max_ack_pending": limits.max_ack_pending,
+                "memory_max_stream_bytes": limits.memory_max_stream_bytes,
+                "storage_max_stream_bytes": limits.storage_max_stream_bytes,
+                "max_bytes_required": limits.max_bytes_required,
+            },
+        }
+        if self.around.domain:
+            shown["domain"] = self.around.domain
+        shown["api"] = {"level": API_LEVEL, "total": self.api.total, "errors": self.api.errors}
+        request.answer(shown)
+
+    # time and links ----------------------------------------------------------------------------------------------
+
+    def next_deadline_ns(self) -> int | None:
+        """When `on_time` should be called next."""
+        return self.around.timers.next_deadline_ns()
+
+    def on_time(self, now_ns: int) -> None:
+        """Redeliver, expire, beat: whatever is due."""
+        self.around.timers.on_time(now_ns)
+
+    def on_link_up(self) -> None:
+        """A link to another server is up again: mirrors and sources look for their origin."""
+
+
+def contents_of(stream: Stream, loaded: LoadedContents) -> Contents:
+    """The counters and indexes of a stream from its rows."""
+    state = loaded.state
+    config = stream.config
+    contents = Contents(config.first_seq or 1, with_history=config.max_msgs_per_subject > 1)
+    if state.last_seq or state.first_seq:
+        contents.first_seq, contents.last_seq = state.first_seq, state.last_seq
+    contents.messages, contents.bytes, contents.last_time = state.messages, state.bytes, state.last_time
+    contents.head_to = contents.first_seq - 1 if contents.messages else contents.last_seq
+    for number, name, last_seq, last_size, count in loaded.subjects:
+        subject = contents.subject(name)
+        subject.id = number
+        subject.last_seq, subject.last_size, subject.count = last_seq, last_size, count
+        contents.next_subject_id = max(contents.next_subject_id, number + 1)
+    return contents
+
+
+def _encode(config: StreamConfig | ConsumerConfig) -> bytes:
+    return schema.encode(config.to_json())

@@ -1,0 +1,58 @@
+"""What streams and consumers of one account share: where to publish, keep, ask, and be called at a time."""
+
+import dataclasses
+from collections.abc import Callable
+
+from leafnode.route.account import Account
+from leafnode.route.message import Message
+from leafnode.stream import schema, times
+from leafnode.stream.journal import Journal
+from leafnode.stream.reads import Reads
+from leafnode.stream.recent import Recent
+from leafnode.stream.timers import Timers
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one account may use; -1 is "no limit"."""
+
+    max_streams: int = -1
+    max_consumers: int = -1  # per stream
+    max_memory: int = -1  # bytes
+    max_storage: int = -1  # bytes
+    max_ack_pending: int = -1
+    memory_max_stream_bytes: int = -1
+    storage_max_stream_bytes: int = -1
+    max_bytes_required: bool = False
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Surroundings:
+    """The world of one JetStream. Time and ids come from outside."""
+
+    account: Account
+    journal: Journal
+    now_ns: Callable[[], int]
+    new_id: Callable[[], str]
+    """A fresh id of 22 letters and digits."""
+    domain: str = ""
+    server_name: str = "leafnode"
+    limits: Limits = Limits()
+    reads: Reads = dataclasses.field(default_factory=Reads)
+    timers: Timers = dataclasses.field(default_factory=Timers)
+    recent: Recent = dataclasses.field(default_factory=Recent)
+
+    def advise(self, subject: str, kind: str, /, **fields: object) -> None:
+        """Publish an advisory if anybody listens (spec jetstream-api section 13)."""
+        to = f"$JS.EVENT.{subject}".encode()
+        if not self.account.has_interest(to):
+            return
+        body = {
+            "type": f"io.nats.jetstream.{kind}",
+            "id": self.new_id(),
+            "timestamp": times.to_text(self.now_ns()),
+            **fields,
+        }
+        if self.domain:
+            body["domain"] = self.domain
+        self.account.publish(Message(to, payload=schema.encode(body)))
