@@ -2,9 +2,9 @@
 
     device.py FIRMWARE CONFIG COUNT PAUSE_MS [quiet]
 
-Prints `pub BOOT-SEQ`, `stored BOOT-SEQ`, `acked BOOT-SEQ`, `dropped BOOT-SEQ`; with `quiet` `heap FREE` instead, every
-HEAP_EVERY readings. COUNT 0 means until the file CONFIG.enough exists. Then everything is settled and `done` follows,
-with the stats as JSON.
+Prints `pub BOOT-SEQ`, `stored BOOT-SEQ`, `acked BOOT-SEQ`, `dropped BOOT-SEQ`; with `quiet` instead, once connected,
+`used BYTES` for the heap that the firmware takes, `heap FREE` every HEAP_EVERY readings, and `took MS` for all. COUNT 0
+means until the file CONFIG.enough exists. Then everything is settled and `done` follows, with the stats as JSON.
 """
 
 import gc
@@ -16,7 +16,10 @@ sys.path.insert(0, sys.argv[1])
 
 import asyncio
 
-from picoleaf import Publisher
+gc.collect()
+BEFORE_BYTES = gc.mem_alloc() if hasattr(gc, "mem_alloc") else 0
+
+from picoleaf import Publisher  # noqa: E402  after the measurement
 
 HEAP_EVERY = 500
 LEAVE_ROOM = 24  # readings: publishing pauses before anything would be dropped
@@ -87,6 +90,12 @@ async def main():
     names = pub.settings.get("names", ["a", "b"])
     running = asyncio.create_task(pub.main())
     watching = asyncio.create_task(watch(watched)) if watched is not None else None
+    while watched is None and not pub.link.up:
+        await asyncio.sleep(0.01)
+    if watched is None:
+        gc.collect()
+        print(f"used {gc.mem_alloc() - BEFORE_BYTES if BEFORE_BYTES else 0}")
+    began = pub.clock.uptime_ms()
     await publish(pub, count, pause_ms, names, watched)
     while True:
         stats = pub.stats()
@@ -96,6 +105,7 @@ async def main():
     if watched is not None:
         while watched.away or watched.tickets:
             watched.look()
+    print(f"took {pub.clock.uptime_ms() - began}")
     print("done " + json.dumps(stats))
     for task in (running, watching):
         if task:
