@@ -180,8 +180,10 @@ class Applier:
             error=error[:MAX_ERROR],
         )
         self._note(applied)
-        level = logging.INFO if state == "applied" else logging.WARNING
-        log.log(level, "config %s item=%s revision=%d reason=%r", state, self.name, desired.revision, applied.error)
+        if state == "applied":
+            log.info("config applied item=%s revision=%d", self.name, desired.revision)
+        else:
+            log.warning("config %s item=%s revision=%d reason=%r", state, self.name, desired.revision, applied.error)
         return applied
 
     def _note(self, applied: Applied) -> None:

@@ -57,6 +57,8 @@ class PresenceTask:
 
     async def stopped(self, reason: str) -> None:
         """Say that this is an orderly stop; a hub that is away does not hold it up."""
+        if self._failing:
+            return
         with contextlib.suppress(FleetError, TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self._put("down", reason)

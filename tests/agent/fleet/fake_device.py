@@ -6,6 +6,7 @@ the machine. `tests-only`: the real agent is tested beside it.
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -109,7 +110,10 @@ class FakeDevice:
         query = json.loads(message.data) if message.data else {}
         self.queries.append(query)
         reply: dict[str, Any] | None
-        if self._answer is not None and query:
+        if "FROM config" in query.get("sql", ""):
+            [name] = re.findall("'(.*)'", query["sql"])
+            reply = {"matched": True, "columns": ["name"], "rows": [[name]] if name in self._items else []}
+        elif self._answer is not None and query:
             reply = self._answer(query)
         elif not query:
             reply = {"matched": True, "info": {**self.info, "groups": list(self.groups), "tags": self.tags}}
