@@ -6,6 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from leafnode.config.access import authorization, nkey
 from leafnode.config.grammar import Value
+from leafnode.config.not_yet import NOT_YET, WEBSOCKET_REMOTE
 from leafnode.config.options import (
     DEFAULT_LEAF_PORT,
     ClusterConfig,
@@ -142,6 +143,8 @@ def _url(value: Value, notes: Notes) -> ServerUrl:
     found = parse_url(text(value, notes))
     if found is None:
         raise wrong(value, 'not a hub\'s URL: write for example "tls://hub.example.net:7422" (or nats-leaf, ws, wss)')
+    if found.is_websocket and (reason := NOT_YET.get(WEBSOCKET_REMOTE)):
+        raise wrong(value, f"leafnode does not dial websocket URLs yet: {reason}")
     return found
 
 

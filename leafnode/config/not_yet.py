@@ -1,23 +1,53 @@
 """Keys that are read and checked, but that the broker does not act on yet: using one is an error, not a surprise.
 
-Path of the key as in docs/leafnode-config.md, and why or what to do instead. Remove a line here when the broker acts on
-the key; nothing else in config/ has to change.
+Path of the key as in docs/leafnode-config.md, and why or what to do instead. When the broker acts on a key, remove its
+line here and in that document; nothing else in config/ has to change.
 """
+
+WEBSOCKET_REMOTE = "leafnodes.remotes[].urls ws://"
+"""Not a key but a kind of value; `links.py` asks for it."""
+
+_NO_JWT = "use accounts and users in the file instead of JWTs"
+_NO_ACCEPTING = "leafnode only dials; let the other side accept the link"
+_REPORTED = "the first failure and the recovery of a link are logged, and nothing in between"
+_PLAIN_TLS = "the TLS library's defaults apply"
 
 NOT_YET: dict[str, str] = {
     "tls": "clients connect without TLS; put a TLS proxy in front or keep the listener on localhost",
+    "tls.handshake_first": "TLS begins after INFO",
+    "tls.pinned_certs": "name the certificate's authority with ca_file instead",
+    "tls.cipher_suites": _PLAIN_TLS,
+    "tls.min_version": _PLAIN_TLS,
     "websocket": "there is no websocket listener",
-    "operator": "use accounts and users in the file instead of JWTs",
-    "resolver": "use accounts and users in the file instead of JWTs",
-    "resolver_preload": "use accounts and users in the file instead of JWTs",
-    "trusted_keys": "use accounts and users in the file instead of JWTs",
+    "operator": _NO_JWT,
+    "resolver": _NO_JWT,
+    "resolver_preload": _NO_JWT,
+    "trusted_keys": _NO_JWT,
     "default_js_domain": "name the domain in the client",
     "mappings": "subjects are not mapped",
+    "max_sub_tokens": "the length of subjects is bounded by max_control_line only",
+    "max_traced_msg_len": "payloads are not traced",
+    "no_system_account": "the system account is always there, and unreachable without users",
     "no_header_support": "headers are always on",
-    "connect_error_reports": "the first failure and the recovery of a link are logged",
-    "reconnect_error_reports": "the first failure and the recovery of a link are logged",
+    "connect_error_reports": _REPORTED,
+    "reconnect_error_reports": _REPORTED,
+    "users[].allowed_connection_types": "every user may connect in every way there is",
     "accounts.*.imports": "accounts are isolated",
     "accounts.*.exports": "accounts are isolated",
     "accounts.*.mappings": "subjects are not mapped",
-    "leafnodes.tls": "links are accepted without TLS; put a TLS proxy in front",
+    "accounts.*.limits": "use the limits of the top level, which hold for all",
+    "jetstream.limits": "use the limits of streams and consumers",
+    "jetstream.max_buffered_msgs": "what waits for the disk is bounded by the store",
+    "jetstream.max_buffered_size": "what waits for the disk is bounded by the store",
+    "leafnodes.listen": _NO_ACCEPTING,
+    "leafnodes.host": _NO_ACCEPTING,
+    "leafnodes.port": _NO_ACCEPTING,
+    "leafnodes.authorization": _NO_ACCEPTING,
+    "leafnodes.tls": _NO_ACCEPTING,
+    "leafnodes.dial_timeout": "connecting is given a fixed time",
+    "leafnodes.remotes[].dial_timeout": "connecting is given a fixed time",
+    "leafnodes.remotes[].first_info_timeout": "the hub is given a fixed time to speak",
+    "leafnodes.remotes[].hub": "the side that dials is never the hub",
+    "leafnodes.remotes[].request_isolation": "set isolate_leafnode_interest at the hub",
+    WEBSOCKET_REMOTE: "use tls:// or nats-leaf://",
 }

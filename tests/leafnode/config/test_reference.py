@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from leafnode.config import section
+from leafnode.config import links, section
 from leafnode.config.flags import configure
 from leafnode.errors import ConfigError
 from tests.support.servers import nats_server
@@ -364,7 +364,8 @@ def we_accept(file: Path) -> bool:
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(section, "NOT_YET", {})
+    for module in (section, links):
+        monkeypatch.setattr(module, "NOT_YET", {})
     return tmp_path / "server.conf"
 
 
