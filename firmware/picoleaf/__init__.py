@@ -26,6 +26,7 @@ TICK_S = 0.2  # how often the store looks whether something is to be written to 
 SLOWEST = 8  # a sensor that keeps failing is asked at most this many times less often
 KEEP = {"latest": LATEST, "must": MUST}
 STORE = "queue"
+MAX_NAMES = 64  # subjects of one device: what is remembered for each is small, but not nothing
 NAMES = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 
 
@@ -60,6 +61,7 @@ class Publisher:
         self.settings = settings
         self.device = settings["device"]
         self.sensors = []
+        self._names = {}
         self.clock = Clock()
         self.store = Store(self.device, self._log(), self.clock, settings)
         self.link = Link(settings, self.store, self.clock, self.say)
@@ -104,8 +106,13 @@ class Publisher:
         `keep`: "must" until acknowledged, "latest" only the newest, "ring(n)" the newest n. One policy for a name.
         When there is no room something is dropped and counted; ValueError says that the reading cannot be sent at all.
         """
-        check_name(name)
-        return self.store.add(name.encode(), members(value, unit), policy(keep))
+        known = self._names.get(name)
+        if known is None:
+            check_name(name)
+            if len(self._names) >= MAX_NAMES:
+                raise ValueError("name %s: there are %d others already" % (name, MAX_NAMES))
+            known = self._names[name] = name.encode()
+        return self.store.add(known, members(value, unit), policy(keep))
 
     def subscribe(self, subject, callback):
         """Calls `callback(subject, body)` for each message on `subject`; to be called before run()."""

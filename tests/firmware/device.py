@@ -40,7 +40,7 @@ async def publish(pub, count, pause_ms, names, watched):
             await asyncio.sleep(pause_ms / 1000)
         else:
             while pub.store.room < LEAVE_ROOM:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
         ticket = pub.publish(names[done % len(names)], done)
         done += 1
         if watched is not None:

@@ -15,7 +15,11 @@ from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.servers import Process, jetstream, stock_hub
 
-USERS = 'authorization { users = [ {user: pico, password: "s3cret"}, {user: admin, password: admin} ] }'
+# The least that a device needs; docs/pico.md tells users the same.
+MAY = '{publish: ["tele.pico-1.>", "$JS.API.STREAM.MSG.GET.TELEMETRY"], subscribe: ["_INBOX.>"]}'
+USERS = f"""authorization {{ users = [
+  {{user: pico, password: "s3cret", permissions: {MAY}}}, {{user: admin, password: admin}}
+] }}"""
 TOKEN = "authorization { token: t0ken }"
 
 
@@ -44,6 +48,24 @@ async def test_credentials_in_the_address(pico, tmp_path):
         with rig.Device(pico, tmp_path / "pico", [f"nats://pico:s3cret@127.0.0.1:{hub.port}"]).begin(5, 1) as device:
             await device.finish()
             assert "s3cret" not in device.output()
+
+
+async def test_the_permissions_suffice_after_a_broken_connection_too(pico, tmp_path):
+    with stock_hub(tmp_path / "hub", config=USERS + "\n" + jetstream(tmp_path / "hub")) as hub:
+        await rig.make_stream(f"nats://admin:admin@127.0.0.1:{hub.port}")
+        with Proxy(hub.port) as link:
+            device = rig.Device(pico, tmp_path / "pico", [link.url], user="pico", password="s3cret")
+            with device.begin(0, 2):
+                await device.said("acked")
+                link.stall("down")
+                await device.said("picoleaf: down")
+                link.restore()
+                await device.said("picoleaf: up", 2)
+                device.enough()
+                await device.finish()
+                assert device.words("picoleaf: server") == []
+                messages = await rig.stored(f"nats://admin:admin@127.0.0.1:{hub.port}")
+                rig.check_once_in_order(messages, device.words("pub"))
 
 
 async def test_the_next_server_is_tried(pico, site, tmp_path):
