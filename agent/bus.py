@@ -220,9 +220,11 @@ class Bus:
         Raises:
             NotAnswered: nobody listens, or nobody answered in time.
         """
+        task = asyncio.current_task()
+        cancels = task.cancelling() if task else 0
         try:
-            return _message(
-                await self._client.request(subject, data, timeout=timeout_s, headers=dict(headers) if headers else None)
+            answer = await self._client.request(
+                subject, data, timeout=timeout_s, headers=dict(headers) if headers else None
             )
         except nats.errors.NoRespondersError as error:
             raise NotAnswered(f"nobody listens on {subject}") from error
@@ -230,6 +232,10 @@ class Bus:
             raise NotAnswered(f"no answer on {subject} within {timeout_s:g} s") from error
         except (nats.errors.Error, OSError) as error:
             raise NotAnswered(f"no answer on {subject}: {explain(error)}") from error
+        if task and task.cancelling() > cancels:
+            # Python 3.11's wait_for, which the library uses, loses a cancellation that meets the answer.
+            raise asyncio.CancelledError
+        return _message(answer)
 
     async def request_many(
         self, subject: str, data: bytes, *, deadline_s: float, enough: Callable[[int], bool] = lambda count: False

@@ -263,5 +263,4 @@ async def _kept_alive(bus: Bus, message: Message, every_s: float) -> Any:
         yield
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait([task])
