@@ -111,7 +111,7 @@ def headline(result: Result) -> str:
     """`succeeded in 1.2 s`, `failed, exit code 3`, `refused: …`."""
     text = result.state
     if result.exit_code:
-        text += f", exit code {result.exit_code}"
+        text += f", exit code {result.exit_code}" if result.exit_code > 0 else f", signal {-result.exit_code}"
     if result.started and result.finished:
         text += f" in {(result.finished - result.started).total_seconds():.1f} s"
     if result.attempt > 1:

@@ -137,6 +137,8 @@ def _finish(change: Change, state: Convergence | None, output: Output, *, interr
     if interrupted:
         output.note(f"interrupted: the change stays; see `fleet config status {change.name}`")
     output.note(f"{len(states)} devices: {state.progress()}{_names(states)}")
+    if states and set(states.values()) == {"no item"}:
+        output.note(f"no device in this layer has an item {change.name!r}: check the name, and the devices' settings")
     return worst(state.exit_code(), Exit.INTERRUPTED) if interrupted else state.exit_code()
 
 
@@ -144,7 +146,7 @@ NAMED_MAX = 5  # devices named in the summary; the status table has them all
 
 
 def _names(states: dict[str, str]) -> str:
-    late = [f"{device} {what}" for device, what in states.items() if what not in ("applied", "silent")]
+    late = [f"{device} {what}" for device, what in states.items() if what not in ("applied", "released", "no item")]
     if not late:
         return ""
     more = f", and {len(late) - NAMED_MAX} more" if len(late) > NAMED_MAX else ""
@@ -192,9 +194,13 @@ async def status(arguments: Namespace, fleet: Fleet, output: Output, stop: async
 
 
 def is_behind(status: Status, groups: tuple[str, ...], wanted: dict[str, int]) -> bool:
-    """Whether the hub holds a layer for this device that its report was not made with."""
+    """Whether the layers at the hub are other ones than those that the report was made with."""
     keys = [layer.key(status.name) for layer in layers.layers_of(status.device, groups)]
-    return any(status.revisions.get(key, 0) < wanted[key] for key in keys if key in wanted)
+    present = {key: wanted[key] for key in keys if key in wanted}
+    if not present:
+        return False  # nothing is desired any more: what the device has stays
+    outdated = any(status.revisions.get(key, 0) < revision for key, revision in present.items())
+    return outdated or any(key not in present for key in status.revisions)
 
 
 def _code(status: Status, behind: bool) -> Exit:

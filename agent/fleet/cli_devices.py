@@ -11,10 +11,11 @@ from agent.fleet.client import Fleet, now
 from agent.fleet.exits import Exit
 from agent.fleet.inventory import Readings
 from agent.fleet.layers import flat
-from agent.fleet.output import Output, cell
+from agent.fleet.output import Output, cell, plain
 from agent.fleet.presence import STATES, Device, parse_tags
 from agent.payloads import rfc3339
 
+LINE_MAX: Final = 200  # characters of a value in `fleet info`; a row of a table needs room
 TOP_METRICS: Final = ("cpu", "mem", "disk", "load", "temperature")
 
 
@@ -67,16 +68,33 @@ async def info(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio
     live = answer is not None
     facts: Mapping[str, Any] = answer or {"tags": dict(device.tags), "groups": list(device.groups), **device.facts}
     if output.for_people:
-        leaves = flat({"device": device.id, "state": device.state, **facts})
-        width = max(len(path) for path in leaves)
-        for path, value in leaves.items():
-            output.line(f"{path.ljust(width)}  {cell(value)}")
+        lines = document({"device": device.id, "state": device.state, **facts})
+        width = max(len(path) for path, _ in lines)
+        for path, text in lines:
+            output.line(f"{path.ljust(width)}  {text}")
     else:
         seen = rfc3339(device.seen) if device.seen else None
         output.object({"device": device.id, "state": device.state, "seen": seen, "live": live, "info": facts})
     if not live:
         output.note(f"{device.id} does not answer ({device.state}, seen {ago(device.seen, now())}): from the inventory")
     return Exit.OK if live else Exit.INCOMPLETE
+
+
+def document(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(path, text) of everything that has a value; a table of many rows is a line a row."""
+    lines = []
+    for path, value in flat(facts).items():
+        if isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
+            lines += [(path, cell(_pairs(each), LINE_MAX)) for each in value]
+        elif value is not None and value != []:
+            lines.append((path, cell(value, LINE_MAX)))
+    return lines
+
+
+def _pairs(row: Any) -> str:
+    if not isinstance(row, Mapping):
+        return plain(row)
+    return " ".join(f"{key}={plain(value)}" for key, value in row.items() if value is not None)
 
 
 async def top(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.Event) -> Exit:

@@ -16,7 +16,8 @@ from agent.payloads import QueryReply
 class Rows:
     """One table out of many answers: the first answer decides the columns."""
 
-    def __init__(self, output: Output, longest_id: int) -> None:
+    def __init__(self, output: Output, longest_id: int, select: str | None = None) -> None:
+        self._select = select
         self._output = output
         self._device_width = max(longest_id, len("device"))
         self._table: Table | None = None
@@ -24,6 +25,7 @@ class Rows:
 
     def add(self, reply: QueryReply) -> None:
         columns, rows = _rows(reply)
+        columns = labels(columns, self._select)
         if self._output.shape == "json":
             for row in rows:
                 self._output.object({"device": reply.device, **dict(zip(columns, row, strict=False))})
@@ -55,6 +57,24 @@ def _rows(reply: QueryReply) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
     return columns, rows
 
 
+def labels(columns: Sequence[str], select: str | None) -> list[str]:
+    """Column names that tell columns apart.
+
+    SQLite calls `host.name` and `os.name` both `name`; what was asked for says which is which. Names that are still
+    the same are numbered.
+    """
+    asked = [word.strip() for word in (select or "").split(",")]
+    if len(asked) == len(columns):
+        pairs = zip(asked, columns, strict=True)
+        columns = [word if word.rpartition(".")[2] == column else column for word, column in pairs]
+    seen: dict[str, int] = {}
+    unique = []
+    for column in columns:
+        seen[column] = seen.get(column, 0) + 1
+        unique.append(column if seen[column] == 1 else f"{column}_{seen[column]}")
+    return unique
+
+
 def _first_widths(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[int]:
     """A guess from the first answer, with room for somewhat longer values to come."""
     room = 4
@@ -80,7 +100,7 @@ async def query(arguments: Namespace, fleet: Fleet, output: Output, stop: asynci
         stop=stop,
         known=known,
     )
-    rows = Rows(output, max((len(device.id) for device in known), default=0))
+    rows = Rows(output, max((len(device.id) for device in known), default=0), arguments.select)
     async for reply in asking.replies():
         if reply.error:
             output.note(f"{reply.device}: {reply.error}")

@@ -257,8 +257,31 @@ class Fleet:
         """How devices take up a change: the same object after each report, until it settled or time is over."""
         from agent.fleet import configuration
 
-        async for state in configuration.follow(self.hub, change, await self.devices(), seconds=seconds, stop=stop):
+        known = await self.devices()
+        managed = {status.device for status in await self.config_status(change.name)}
+        unsure = [each for each in known if change.layer.concerns(each) and each.id not in managed]
+        having, itemless = await self._asked_for_item(change.name, unsure, stop)
+        async for state in configuration.follow(
+            self.hub, change, known, managed=managed | having, itemless=itemless, seconds=seconds, stop=stop
+        ):
             yield state
+
+    async def _asked_for_item(
+        self, name: str, devices: Sequence[Device], stop: asyncio.Event | None
+    ) -> tuple[set[str], set[str]]:
+        """Who of `devices` says that it has a configuration item NAME, and who that it has none."""
+        from agent.fleet.configuration import ITEM_SECONDS
+
+        up = [device.id for device in devices if device.state == "up"]
+        having: set[str] = set()
+        itemless: set[str] = set()
+        if up:
+            sql = f"SELECT name FROM config WHERE name = '{name}'"  # a checked name: no quotes in it
+            asking = await self.query(sql=sql, on=up, timeout=ITEM_SECONDS, stop=stop, known=devices)
+            async for reply in asking.replies():
+                if reply.matched is not None:
+                    (having if reply.rows else itemless).add(reply.device)
+        return having, itemless
 
     # -- commands ---------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from agent.fleet.layout import stream_of
 from agent.fleet.presence import Device
 
 WAIT_SECONDS: Final = 60.0  # validate, reload and verify of a service with a slow start
+ITEM_SECONDS: Final = 2.0  # for the question whether a device has an item at all
 SILENT_SECONDS: Final = 5.0  # a device with the item reports `pending` or its result well within this
 
 
@@ -141,6 +142,8 @@ async def follow(
     made: Change,
     devices: Iterable[Device],
     *,
+    itemless: Iterable[str] = (),
+    managed: Iterable[str] = (),
     seconds: float = WAIT_SECONDS,
     stop: asyncio.Event | None = None,
 ) -> AsyncIterator[Convergence]:
@@ -148,8 +151,17 @@ async def follow(
     scope = [device for device in devices if made.layer.concerns(device)]
     if made.layer.kind == "device" and not scope:
         scope = [Device(id=made.layer.of, state="absent")]
-    managed = [status.device for status in await statuses(hub, made.name)]
-    state = Convergence(scope, made.key, made.revision, managed=managed, mark=made.mark, deleted=made.new is None)
+    released = await _released(hub, made, scope) if made.new is None else ()
+    state = Convergence(
+        scope,
+        made.key,
+        made.revision,
+        managed=managed,
+        itemless=itemless,
+        released=released,
+        mark=made.mark,
+        deleted=made.new is None,
+    )
     loop = asyncio.get_running_loop()
     started = loop.time()
     pattern = f"$KV.{subjects.BUCKET_CONFIG_STATUS}.*.{made.name}"
@@ -167,6 +179,16 @@ async def follow(
             if stored_now and _take(state, stored_now):
                 yield state
     yield state
+
+
+async def _released(hub: Hub, made: Change, scope: Iterable[Device]) -> list[str]:
+    """Devices for which no layer of the item is left: agents then leave the file alone and report nothing."""
+    present = {entry.key for entry in await read(hub, made.name)}
+    return [
+        device.id
+        for device in scope
+        if not any(layer.key(made.name) in present for layer in layers.layers_of(device.id, device.groups))
+    ]
 
 
 LOOK_SECONDS: Final = 0.5  # how often a wait looks at the clock and at Ctrl-C

@@ -4,7 +4,9 @@ State of a device in the scope of the change:
 
     applied, refused, reverted   it reported so, for this revision
     waiting                      it is up and has reported this item before, or says it is at it
-    silent                       it is up and never reported this item: most likely it has none of that name
+    no item                      it says that it has no item of that name
+    silent                       it is up, never reported this item, and did not say whether it has one
+    released                     no layer of the item is left for it; the file stays as it was
     absent                       it is away and will take the revision up when it is back
 
 A report counts for the revision when it lists the changed key at that revision or later; when the key was deleted, when
@@ -23,7 +25,7 @@ from agent.fleet.presence import Device
 from agent.payloads import ConfigStatus
 
 FINAL: Final = ("applied", "refused", "reverted")
-STATES: Final = (*FINAL, "waiting", "silent", "absent")
+STATES: Final = (*FINAL, "released", "waiting", "silent", "no item", "absent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +78,22 @@ class Convergence:
         revision: int,
         *,
         managed: Iterable[str] = (),
+        itemless: Iterable[str] = (),
+        released: Iterable[str] = (),
         mark: int = 0,
         deleted: bool = False,
     ) -> None:
-        """`managed`: devices that reported this item before; `mark`: the newest report before the change was made."""
+        """What is known beforehand.
+
+        `managed` and `itemless` have and have not an item of this name, `released` have no layer left after a
+        deletion. `mark`: the newest report before the change was made.
+        """
         self._scope = {device.id: device for device in scope}
         self._key = key
         self._revision = revision
         self._managed = set(managed)
+        self._itemless = set(itemless)
+        self._released = set(released)
         self._mark = mark
         self._deleted = deleted
         self._now: dict[str, Status] = {}
@@ -110,6 +120,10 @@ class Convergence:
             return status.state
         if self._scope[device_id].state != "up" and status is None:
             return "absent"
+        if device_id in self._itemless:
+            return "no item"
+        if device_id in self._released:
+            return "released"
         return "waiting" if status or device_id in self._managed else "silent"
 
     def states(self) -> dict[str, str]:
@@ -134,6 +148,6 @@ class Convergence:
         states = set(self.states().values())
         if states & {"refused", "reverted"}:
             return Exit.FAILED
-        if states & {"waiting", "absent"} or "applied" not in states:
+        if states & {"waiting", "absent"} or not states & {"applied", "released"}:
             return Exit.INCOMPLETE if states else Exit.OK
         return Exit.OK

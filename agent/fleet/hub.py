@@ -428,9 +428,15 @@ async def connect(connection: Connection) -> Hub:
         raise ConnectionFailed(f"{error}: {_advice(str(error))}") from error
 
 
+_CLOSED: Final = ("reset by peer", "unexpected eof", "empty response", "connection closed", "broken pipe")
+
+
 def _advice(text: str) -> str:
-    if "authorization" in text.lower():
+    said = text.lower()
+    if "authorization" in said or "authentication" in said:
         return "check --creds, or --user and --password"
+    if any(word in said for word in _CLOSED):  # a refusal that was overtaken by the end of the connection looks so
+        return "it closes the connection: check --creds, or --user and --password, and whether it wants TLS"
     if "nkeys" in text:
         return "credentials files need the nkeys package: pip install 'nats-py[nkeys]'"
     return "is a NATS server running there? Check --server or FLEET_SERVER"

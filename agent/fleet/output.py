@@ -163,10 +163,12 @@ def plain(value: Any) -> str:
     return str(value)
 
 
-def cell(value: Any) -> str:
-    """A value in a table for people: on one line, not endless, no control characters for the terminal."""
+def cell(value: Any, most: int = CELL_MAX) -> str:
+    """A value for people: on one line, not endless, three decimals, no control characters for the terminal."""
+    if isinstance(value, float):
+        value = round(value, 3)
     text = "".join(letter if letter.isprintable() else "·" for letter in plain(value).replace("\n", " "))
-    return text if len(text) <= CELL_MAX else text[: CELL_MAX - 1] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _widths(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[int]:

@@ -69,6 +69,25 @@ def test_a_device_that_never_had_the_item_is_waited_for_patiently_only() -> None
     assert change.exit_code() is Exit.OK
 
 
+def test_devices_that_have_no_such_item_are_not_waited_for() -> None:
+    change = Convergence(up("a", "b"), "all.m", 7, managed=["a"], itemless=["b"])
+    change.report(status("a", all_m=7))
+    assert change.settled(patient=True)
+    assert change.progress() == "1 applied, 1 no item"
+    assert change.exit_code() is Exit.OK
+
+
+def test_a_change_of_an_item_that_nobody_has_is_no_success() -> None:
+    assert Convergence(up("a"), "all.m", 7, itemless=["a"]).exit_code() is Exit.INCOMPLETE
+
+
+def test_a_device_without_any_layer_left_is_released() -> None:
+    change = Convergence(up("a"), "all.m", 7, managed=["a"], released=["a"], deleted=True)
+    assert change.settled(patient=True)
+    assert change.progress() == "0 applied, 1 released"
+    assert change.exit_code() is Exit.OK
+
+
 def test_nobody_applying_is_not_success() -> None:
     assert Convergence(up("a"), "all.m", 7).exit_code() is Exit.INCOMPLETE
     assert Convergence([], "all.m", 7).exit_code() is Exit.OK
@@ -114,8 +133,10 @@ def test_a_status_entry_is_read_and_a_broken_one_says_so() -> None:
         ({"all.m": 3}, True),
         ({"all.m": 2, "group.lab.m": 5}, True),
         ({"all.m": 3, "group.lab.m": 6}, False),
+        ({"all.m": 3, "group.lab.m": 5, "device.pi.m": 4}, True),  # that layer is gone meanwhile
     ],
 )
 def test_behind_is_who_lacks_a_layer_at_its_newest(report: dict[str, int], behind: bool) -> None:
     said = Status(device="pi", name="m", state="applied", revisions=report)
     assert is_behind(said, ("lab",), {"all.m": 3, "group.lab.m": 5, "group.roof.m": 9}) is behind
+    assert not is_behind(said, ("lab",), {})

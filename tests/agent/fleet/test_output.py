@@ -3,6 +3,8 @@
 import io
 import json
 
+from agent.fleet.cli_devices import document
+from agent.fleet.cli_query import labels
 from agent.fleet.output import Output, cell, plain
 
 
@@ -87,6 +89,19 @@ def test_rich_tables_on_a_terminal_do_not_take_values_for_markup() -> None:
 def test_a_device_cannot_send_control_sequences_to_the_terminal() -> None:
     assert cell("a\x1b[31mb") == "a·[31mb"
     assert cell("x" * 100).endswith("…")
+    assert cell(0.81787109375) == "0.818"
+
+
+def test_columns_are_called_what_was_asked_for_and_never_the_same() -> None:
+    assert labels(["name", "name"], "host.name, os.name") == ["host.name", "os.name"]
+    assert labels(["name", "n"], "host.name, count(*) AS n") == ["host.name", "n"]
+    assert labels(["a", "a", "b"], None) == ["a", "a_2", "b"]
+    assert labels(["host.name"], None) == ["host.name"]
+
+
+def test_a_device_in_lines() -> None:
+    facts = {"os": {"name": "Linux", "id": None}, "net": [{"name": "lo", "mac": None}, {"name": "eth0"}], "none": []}
+    assert document(facts) == [("os.name", "Linux"), ("net", "name=lo"), ("net", "name=eth0")]
 
 
 def test_values_as_text() -> None:
