@@ -9,7 +9,9 @@ import logging
 import os
 import random
 import ssl
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from leafnode import identity
@@ -17,25 +19,30 @@ from leafnode.base import nuid
 from leafnode.base.notify import Notifier
 from leafnode.config.options import (
     GLOBAL_ACCOUNT,
+    AccountJetStream,
     Config,
+    JetStreamConfig,
     LeafRemote,
     PermissionsConfig,
     ServerUrl,
     TlsConfig,
     UserConfig,
 )
-from leafnode.errors import ConfigError, LeafnodeError
+from leafnode.errors import ConfigError, LeafnodeError, StoreError
 from leafnode.net import secrets
 from leafnode.net.figures import Figures
 from leafnode.net.monitor import Monitor
 from leafnode.net.process import PortsFile, Signals, feed_watchdog, write_pid_file
 from leafnode.net.server import ClientHost
+from leafnode.net.storage import Storage
 from leafnode.net.uplink import Limits, Uplink
 from leafnode.net.varz import JetStreamFigures
-from leafnode.route.account import Account
+from leafnode.route.account import Account, Mapping
 from leafnode.route.auth import Authenticator, User
 from leafnode.route.leaf import Leaf, LeafOptions
 from leafnode.route.permissions import Permissions, Responses
+from leafnode.stream.jetstream import JetStream
+from leafnode.stream.surroundings import Limits as JetStreamAccountLimits
 
 BACKLOG = 1024  # connections the kernel holds for us; a site's devices all return at once after a power cut
 
@@ -56,6 +63,11 @@ class Broker:
         self.port = config.port
         self.monitor: Monitor | None = None
         self.http_port = 0
+        self.storage: Storage | None = None
+        self.jetstreams: dict[str, JetStream] = {}
+        self.failed = False  # something without which there is no going on has ended
+        self.on_failure: Callable[[], None] = do_nothing
+        self._storing: asyncio.Task[None] | None = None
         self._loop_id = nuid.new().encode()
         self._listener: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -67,6 +79,7 @@ class Broker:
     async def start(self) -> None:
         """Returns when clients are welcome. Raises LeafnodeError when it cannot be done."""
         self._start_clients()
+        await self._start_jetstream()
         await self._listen()
         self._start_uplinks()
         await self._start_monitor()
@@ -90,6 +103,34 @@ class Broker:
             auth_timeout_s=config.auth_timeout_s,
             trace=config.trace,
         )
+
+    async def _start_jetstream(self) -> None:
+        config = self.config.jetstream
+        if not config.enabled:
+            return
+        folder = store_folder(config)
+        try:
+            self.storage = await Storage.open(folder)
+        except StoreError as error:
+            raise LeafnodeError(f"Can't start JetStream: {error}") from error
+        for name, limits in jetstream_accounts(self.config):
+            account = self.accounts[name]
+            account.mappings += domain_mappings(config.domain)
+            self.jetstreams[name] = await self.storage.attach(
+                account, domain=config.domain, server_name=self.server_name, limits=limits
+            )
+        self.clients.journal_full = lambda: self.storage is not None and self.storage.full
+        self.storage.set_on_room(self.clients.on_room)
+        self._storing = asyncio.create_task(self.storage.run(), name="storage")
+        self._storing.add_done_callback(self._on_storage_end)
+        log.info("JetStream store: %s (fsync before acknowledgement)", folder)
+
+    def _on_storage_end(self, task: asyncio.Task[None]) -> None:
+        """Without its writer a broker would take messages that it cannot keep: better to end and be restarted."""
+        if not task.cancelled() and task.exception() is not None:
+            log.critical("the store's writer failed: %r", task.exception(), exc_info=task.exception())
+            self.failed = True
+            self.on_failure()
 
     async def _listen(self) -> None:
         config = self.config
@@ -184,6 +225,9 @@ class Broker:
             leaf.remote.get("domain", "-"),
             leaf.account.name,
         )
+        jetstream = self.jetstreams.get(leaf.account.name)
+        if jetstream is not None:
+            jetstream.on_link_up()
 
     def addresses(self) -> dict[str, list[str]]:
         """Where the listeners are, for the ports file."""
@@ -224,6 +268,11 @@ class Broker:
         for connection in list(self.clients.connections.values()):
             connection.session.fail("", "Server Shutdown")
             connection.flush()
+        if self.storage is not None:
+            if self._storing is not None:
+                self._storing.cancel()
+                await asyncio.gather(self._storing, return_exceptions=True)
+            await self.storage.close()
         log.info("Server Exiting..")
 
 
@@ -243,6 +292,7 @@ async def serve(config: Config, *, argv0: str) -> int:
     signals = Signals(on_second=lambda: os._exit(1))
     notifier.ready(f"serving clients on port {broker.port}")
     watchdog = asyncio.create_task(feed_watchdog(notifier), name="watchdog")
+    broker.on_failure = signals.stop.set
     try:
         if await signals.wait():
             await broker.lame_duck()
@@ -251,7 +301,58 @@ async def serve(config: Config, *, argv0: str) -> int:
         watchdog.cancel()
         await broker.stop()
         ports.remove()
-    return 0
+    return 1 if broker.failed else 0
+
+
+def store_folder(config: JetStreamConfig) -> Path:
+    """Raises LeafnodeError where it cannot be one."""
+    folder = Path(config.store_dir) if config.store_dir else Path(tempfile.gettempdir()) / "leafnode"
+    if folder.exists() and not folder.is_dir():
+        raise LeafnodeError(f"Can't start JetStream: storage directory is not a directory: {folder}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LeafnodeError(
+            f"Can't start JetStream: could not create storage directory - {folder}: {error.strerror}"
+        ) from error
+    return folder
+
+
+def jetstream_accounts(config: Config) -> list[tuple[str, JetStreamAccountLimits]]:
+    """Accounts with JetStream: those that say so, or the global one where there are no others."""
+    if not config.accounts:
+        return [(GLOBAL_ACCOUNT, account_limits(config.jetstream, AccountJetStream()))]
+    enabled = [(account.name, account.jetstream) for account in config.accounts.values() if account.jetstream]
+    return [(name, account_limits(config.jetstream, limits)) for name, limits in enabled]
+
+
+def account_limits(server: JetStreamConfig, account: AccountJetStream) -> JetStreamAccountLimits:
+    """The account's limits; the server's stores bound them."""
+    return JetStreamAccountLimits(
+        max_streams=account.max_streams,
+        max_consumers=account.max_consumers,
+        max_memory=lower(account.max_memory, server.max_memory_store),
+        max_storage=lower(account.max_file, server.max_file_store),
+        max_ack_pending=account.max_ack_pending,
+        memory_max_stream_bytes=account.memory_max_stream_bytes,
+        storage_max_stream_bytes=account.store_max_stream_bytes,
+        max_bytes_required=account.max_bytes_required,
+    )
+
+
+def lower(one: int, two: int) -> int:
+    """The lower of two limits, of which a negative one is none."""
+    return max(one, two) if one < 0 or two < 0 else min(one, two)
+
+
+def domain_mappings(domain: str) -> list[Mapping]:
+    """Requests to `$JS.<domain>.API.…` are requests to us (spec leafnode-protocol section 8)."""
+    if not domain:
+        return []
+    ours = f"$JS.{domain}.API.".encode()
+    verbs = (b"INFO", b"STREAM.", b"CONSUMER.", b"DIRECT.", b"META.", b"SERVER.", b"ACCOUNT.")
+    api = [Mapping(ours + verb, b"$JS.API." + verb) for verb in verbs]
+    return [*api, Mapping(ours + b"$KV.", b"$KV."), Mapping(ours + b"$OBJ.", b"$OBJ.")]
 
 
 def authenticator(config: Config) -> Authenticator:
@@ -318,6 +419,10 @@ def client_tls(tls: TlsConfig) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def do_nothing() -> None:
+    """Until somebody wants to know."""
 
 
 def shown_address(host: str, port: int) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from leafnode.config.options import Config
+from leafnode.stream.stream_rules import API_LEVEL
 
 SPOKEN_VERSION = "2.15.1"  # answered as `version`: clients choose features by it, so it names what we speak
-API_LEVEL = 1  # JetStream API level whose features are there (ADR-44): per-message TTL and markers
 SERVER_PREFIX = 13 << 3  # first byte of a server nkey: its text begins with N
 NONCE_BYTES = 11  # 15 characters
 

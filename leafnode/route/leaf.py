@@ -36,6 +36,10 @@ ACK_PREFIX = b"$JS.ACK."
 ACK_DOTS = 8  # dots in an acknowledgement subject before a glued subject can follow
 NEVER_CROSS = (b"$JS.API.>", b"$KV.>", b"$OBJ.>")
 LOOP_PREFIX = b"$LDS."
+LISTENER_FIELDS = {
+    "leafnode_urls",
+    "info_on_connect",
+}  # an INFO with neither is a client port's; `no_advertise` omits the first
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +174,7 @@ class Leaf:
     # handshake ---------------------------------------------------------------------------------------------------
 
     def _await_info(self, info: dict[str, Any]) -> None:
-        if not info.get("client_id") or "leafnode_urls" not in info:
+        if not info.get("client_id") or not LISTENER_FIELDS & info.keys():
             raise ProtocolError(reason="attempted to connect to wrong port: this is not a leafnode listener")
         self.remote = info
         self.remote_cluster = str(info.get("cluster", ""))
@@ -234,7 +238,7 @@ class Leaf:
         loop = LOOP_PREFIX + self.options.loop_id
         self._say(b"LS+ " + loop + CRLF)
         for mapping in self.account.mappings:
-            self._say(b"LS+ " + mapping.source + b">\r\n")
+            self._say(b"LS+ " + mapping.source + (b">" if mapping.source.endswith(b".") else b"") + CRLF)
         for sub in self.account.subscriptions.all():
             self._interest_changed(sub, added=True)
         self.account.interest_listeners.append(self._interest_changed)

@@ -433,13 +433,15 @@ class Session:
             self._say(b"+OK\r\n")
 
     def _take_options(self, options: dict[str, object]) -> None:
-        self.verbose = options.get("verbose", True) is True
-        self.pedantic = options.get("pedantic", True) is True
-        self.echo = options.get("echo", True) is not False
-        self.takes_headers = options.get("headers", False) is True
-        self.no_responders = options.get("no_responders", False) is True
-        protocol = options.get("protocol", 0)
-        self.name, self.lang, self.version = (str(options.get(key, "") or "") for key in ("name", "lang", "version"))
+        """A later CONNECT changes what it names and leaves the rest (as nats-server does)."""
+        self.verbose = options.get("verbose", self.verbose) is True
+        self.pedantic = options.get("pedantic", self.pedantic) is True
+        self.echo = options.get("echo", self.echo) is not False
+        self.takes_headers = options.get("headers", self.takes_headers) is True
+        self.no_responders = options.get("no_responders", self.no_responders) is True
+        protocol = options.get("protocol", self.protocol)
+        for key in ("name", "lang", "version"):
+            setattr(self, key, str(options.get(key, "") or getattr(self, key)))
         if self.no_responders and not self.takes_headers:
             raise ProtocolError("no responders requires headers support", "No Responders Requires Headers")
         if protocol not in (0, 1):

@@ -194,6 +194,13 @@ def test_a_client_port_is_recognised() -> None:
     assert "wrong port" in leaf.close_reason
 
 
+def test_a_hub_that_does_not_advertise_itself_is_one_all_the_same() -> None:
+    leaf = Leaf(FakeHost().account, OPTIONS, lambda nonce: {}, lambda leaf: None)
+    leaf.receive(b'INFO {"client_id":5,"headers":true,"info_on_connect":true}\r\n')
+    assert not leaf.closing
+    assert text(leaf).startswith(b"CONNECT ")
+
+
 def test_any_chunking_of_a_link_has_the_same_effect() -> None:
     stream = b"LS+ a\r\nLMSG in 3\r\nabc\r\nHMSG in 12 15\r\nNATS/1.0\r\n\r\nxyz\r\nLS- a\r\n"
     heard = []

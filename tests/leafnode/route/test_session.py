@@ -131,7 +131,7 @@ def test_a_duplicate_sid_leaves_the_first_in_place() -> None:
         (b"-ERR 'x'\r\n", b""),
         (b"CONNECT {bad\r\n", b""),
         (b'CONNECT {"protocol":2}\r\n', b"-ERR 'invalid client protocol'\r\n"),
-        (b'CONNECT {"no_responders":true}\r\n', b"-ERR 'no responders requires headers support'\r\n"),
+        (b'CONNECT {"no_responders":true,"headers":false}\r\n', b"-ERR 'no responders requires headers support'\r\n"),
     ],
 )
 def test_violations_close_the_connection(bytes_in: bytes, answer: bytes) -> None:

@@ -1,0 +1,113 @@
+"""`make bench`: leafnode beside a stock nats-server, in one run, as ratios.
+
+Rounds alternate between the servers, figures are medians, and each row gives leafnode's figure divided by
+nats-server's: absolute numbers move with the machine, ratios much less. "safe" is nats-server with `sync_interval:
+always`, the promise that leafnode makes by default; the plain nats-server acknowledges before it syncs.
+
+    make bench ARGS="--rounds 5 --only durable"
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from tests.bench import load
+from tests.support.servers import Broker, leafnode, stock_hub
+
+Measure = Callable[[int], float]
+
+CASES: dict[str, tuple[str, Measure]] = {
+    "publish, nobody listening, 16 B": ("msg/s", lambda port: load.publish(port, 16, 1_000_000)),
+    "publish to subscriber, 16 B": ("msg/s", lambda port: load.fan_out(port, 16, 600_000, 1)),
+    "publish to subscriber, 256 B": ("msg/s", lambda port: load.fan_out(port, 256, 400_000, 1)),
+    "publish to subscriber, 1 KiB": ("msg/s", lambda port: load.fan_out(port, 1024, 150_000, 1)),
+    "1,000 subjects, 128 B": ("msg/s", lambda port: load.fan_out(port, 128, 300_000, 1, subjects=1000)),
+    "fan-out to 10, 16 B": ("msg/s", lambda port: load.fan_out(port, 16, 150_000, 10)),
+    "request, median round trip": ("us", lambda port: load.request(port, 4_000)),
+}
+DURABLE: dict[str, tuple[str, Measure]] = {
+    "durable publish, 256 B, one at a time": ("msg/s", lambda port: load.durable_publish(port, 256, 1_500, 1)),
+    "durable publish, 256 B, 16 in flight": ("msg/s", lambda port: load.durable_publish(port, 256, 10_000, 16)),
+    "durable publish, 256 B, 256 in flight": ("msg/s", lambda port: load.durable_publish(port, 256, 40_000, 256)),
+}
+
+
+def jetstream(folder: Path, extra: str = "") -> str:
+    return f'jetstream {{ store_dir: "{folder / "js"}" {extra} }}'
+
+
+def start_ms(make: Callable[[], Broker]) -> tuple[Broker, float]:
+    """Start a server; milliseconds until a client got its first PONG."""
+    broker = make()
+    broker.ready = ""
+    began = time.perf_counter()
+    broker.start()
+    while True:
+        try:
+            load.Client(broker.port).close()
+        except OSError:
+            time.sleep(0.002)
+        else:
+            return broker, (time.perf_counter() - began) * 1000
+
+
+def resident_mb(broker: Broker) -> float:
+    return float(psutil.Process(broker.pid).memory_info().rss) / 1e6
+
+
+def medians(cases: dict[str, tuple[str, Measure]], brokers: list[Broker], rounds: int) -> dict[str, list[float]]:
+    results: dict[str, list[float]] = {}
+    for name, (_, measure) in cases.items():
+        samples: list[list[float]] = [[] for _ in brokers]
+        for _ in range(rounds):
+            for broker, kept in zip(brokers, samples, strict=True):
+                kept.append(measure(broker.port))
+        results[name] = [statistics.median(kept) for kept in samples]
+        print(".", end="", file=sys.stderr, flush=True)
+    return results
+
+
+def row(name: str, unit: str, ours: float, theirs: float, safe: float | None = None) -> str:
+    text = f"{name:<40} {ours:>12,.0f} {theirs:>12,.0f} {unit:<6} {ours / theirs:>7.2f}"
+    return text + (f" {ours / safe:>7.2f}" if safe else "")
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(prog="make bench", description=__doc__.split("\n")[0])
+    options.add_argument("--rounds", type=int, default=3, help="measurements of each case (default 3)")
+    options.add_argument("--only", choices=["core", "durable"], help="leave the others out")
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fleetleaf-bench-") as folder:
+        run(Path(folder), chosen.rounds, chosen.only)
+    return 0
+
+
+def run(folder: Path, rounds: int, only: str | None) -> None:
+    ours, our_start = start_ms(lambda: leafnode(folder / "leafnode", config=jetstream(folder / "leafnode")))
+    stock, stock_start = start_ms(lambda: stock_hub(folder / "stock", config=jetstream(folder / "stock")))
+    always = jetstream(folder / "safe", "sync_interval: always")
+    safe, _ = start_ms(lambda: stock_hub(folder / "safe", config=always))
+    try:
+        print(f"{'':<40} {'leafnode':>12} {'nats-server':>12} {'':<6} {'ratio':>7} {'to safe':>7}")
+        print(row("start to first PONG", "ms", our_start, stock_start))
+        print(row("resident memory, idle", "MB", resident_mb(ours), resident_mb(stock)))
+        if only != "durable":
+            for name, (mine, theirs) in medians(CASES, [ours, stock], rounds).items():
+                print(row(name, CASES[name][0], mine, theirs))
+        if only != "core":
+            for name, (mine, theirs, synced) in medians(DURABLE, [ours, stock, safe], rounds).items():
+                print(row(name, DURABLE[name][0], mine, theirs, synced))
+        print(row("resident memory, after the load", "MB", resident_mb(ours), resident_mb(stock)))
+    finally:
+        for broker in (ours, stock, safe):
+            broker.stop()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,188 @@
+"""A small load generator: raw sockets, prepared bytes, threads that wait in the kernel.
+
+Python is fast enough for this because nothing is made or parsed per message: chunks are prepared once, answers are
+counted by their length. Each function returns what it measured; nothing is asserted about speed.
+"""
+
+import json
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Callable
+
+CHUNK_BYTES = 256 * 1024  # written at once by a publisher
+CONNECT = b'CONNECT {"verbose":false,"pedantic":false,"headers":true,"no_responders":true,"protocol":0}\r\nPING\r\n'
+TIMEOUT_S = 60.0
+
+
+class Client:
+    """One connection, past CONNECT."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.sendall(CONNECT)
+        self.until(b"PONG\r\n")
+
+    def until(self, mark: bytes) -> bytes:
+        seen = b""
+        while mark not in seen:
+            data = self.socket.recv(65536)
+            if not data:
+                raise ConnectionError(f"closed by the server: {seen[-200:]!r}")
+            seen += data
+        return seen
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def flush(self) -> None:
+        self.send(b"PING\r\n")
+        self.until(b"PONG\r\n")
+
+    def take(self, count: int) -> None:
+        """Read exactly so many bytes."""
+        buffer = memoryview(bytearray(1 << 20))
+        left = count
+        while left > 0:
+            got = self.socket.recv_into(buffer[: min(left, len(buffer))])
+            if not got:
+                raise ConnectionError(f"closed by the server with {left} bytes missing")
+            left -= got
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def frames(subject: str, size: int, count: int) -> bytes:
+    return (f"PUB {subject} {size}\r\n".encode() + b"x" * size + b"\r\n") * count
+
+
+def timed(work: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def publish(port: int, size: int, count: int) -> float:
+    """Messages a second, nobody listening, up to the PONG after the last."""
+    client = Client(port)
+    per_chunk = max(CHUNK_BYTES // (size + 20), 1)
+    chunk = frames("bench.nobody", size, per_chunk)
+
+    def work() -> None:
+        for _ in range(count // per_chunk):
+            client.send(chunk)
+        client.flush()
+
+    rate = count // per_chunk * per_chunk / timed(work)
+    client.close()
+    return rate
+
+
+def fan_out(port: int, size: int, count: int, receivers: int, subjects: int = 1) -> float:
+    """Deliveries a second from one publisher to so many subscribers, up to the last byte at the last of them."""
+    subscribers = [Client(port) for _ in range(receivers)]
+    for subscriber in subscribers:
+        subscriber.send(b"SUB bench.out.* 1\r\n")
+        subscriber.flush()
+    publisher = Client(port)
+    per_chunk = max(CHUNK_BYTES // (size + 24) // subjects, 1) * subjects
+    chunk = b"".join(frames(f"bench.out.{n % subjects}", size, 1) for n in range(per_chunk))
+    delivered = sum(len(f"MSG bench.out.{n % subjects} 1 {size}\r\n") + size + 2 for n in range(per_chunk))
+    rounds = max(count // per_chunk, 1)
+    threads = [threading.Thread(target=subscriber.take, args=(delivered * rounds,)) for subscriber in subscribers]
+
+    def work() -> None:
+        for thread in threads:
+            thread.start()
+        for _ in range(rounds):
+            publisher.send(chunk)
+        for thread in threads:
+            thread.join()
+
+    rate = rounds * per_chunk * receivers / timed(work)
+    for client in (publisher, *subscribers):
+        client.close()
+    return rate
+
+
+def request(port: int, count: int) -> float:
+    """Median round trip in microseconds, one request at a time."""
+    server, client = Client(port), Client(port)
+    server.send(b"SUB bench.echo 1\r\n")
+    server.flush()
+    client.send(b"SUB bench.inbox 1\r\n")
+    client.flush()
+    wanted = len(b"MSG bench.echo 1 bench.inbox 16\r\n") + 18
+
+    def serve() -> None:
+        answer = b"PUB bench.inbox 16\r\n" + b"y" * 16 + b"\r\n"
+        for _ in range(count):
+            server.take(wanted)
+            server.send(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    ask = b"PUB bench.echo bench.inbox 16\r\n" + b"x" * 16 + b"\r\n"
+    expected = len(b"MSG bench.inbox 1 16\r\n") + 18
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        client.send(ask)
+        client.take(expected)
+        times.append(time.perf_counter() - began)
+    thread.join()
+    server.close()
+    client.close()
+    return statistics.median(times) * 1e6
+
+
+def api(client: Client, subject: str, body: object) -> dict[str, object]:
+    """One JetStream API request; its answer, or RuntimeError with the server's words."""
+    payload = json.dumps(body).encode() if body is not None else b""
+    client.send(b"SUB bench.api 9\r\nUNSUB 9 1\r\n")
+    client.send(f"PUB {subject} bench.api {len(payload)}\r\n".encode() + payload + b"\r\n")
+    head = client.until(b"\r\n")
+    line, _, rest = head.partition(b"\r\n")
+    size = int(line.split()[-1])
+    while len(rest) < size + 2:
+        rest += client.socket.recv(65536)
+    header = int(line.split()[-2]) if line.startswith(b"HMSG") else 0
+    answer: dict[str, object] = json.loads(rest[header:size])
+    if "error" in answer:
+        raise RuntimeError(f"{subject}: {answer['error']}")
+    return answer
+
+
+def durable_publish(port: int, size: int, count: int, window: int) -> float:
+    """Acknowledged messages a second into a file stream, `window` of them without their acknowledgement at a time."""
+    client = Client(port)
+    name = f"BENCH{time.time_ns()}"
+    api(client, f"$JS.API.STREAM.CREATE.{name}", {"name": name, "subjects": [f"{name}.>"], "storage": "file"})
+    client.send(b"SUB bench.acks 1\r\n")
+    client.flush()
+    frame = f"PUB {name}.a bench.acks {size}\r\n".encode() + b"x" * size + b"\r\n"
+
+    def work() -> None:
+        sent = acked = 0
+        tail = b""
+        while acked < count:
+            room = min(window - (sent - acked), count - sent)
+            if room > 0:
+                client.send(frame * room)
+                sent += room
+            data = tail + client.socket.recv(262144)
+            acked += data.count(b'"seq":')
+            if b'"error"' in data:
+                raise RuntimeError(data[:300].decode(errors="replace"))
+            cut = data.rfind(b"\r\n") + 2
+            tail = data[cut:] if cut > 1 else data
+            if tail.count(b'"seq":'):
+                acked -= tail.count(b'"seq":')
+
+    rate = count / timed(work)
+    api(client, f"$JS.API.STREAM.DELETE.{name}", None)
+    client.close()
+    return rate
