@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -24,6 +24,9 @@ class Settings:
     sampling: Sampling = field(default_factory=Sampling)
     items: dict[str, Sampling] = field(default_factory=dict)
     groups: list[str] = field(default_factory=list)
+    limit: int | str = 0
+    nested: Sampling | None = None
+    free: Any = None
 
     def __post_init__(self) -> None:
         if self.port < 1:
@@ -44,6 +47,8 @@ def test_every_understood_type() -> None:
             "sampling": {"interval_s": 5, "metrics": ["cpu", "mem"]},
             "items": {"motd": {"interval_s": 0.5}},
             "groups": ["roof"],
+            "limit": "none",
+            "free": {"a": 1},
         },
         "a.toml",
     )
@@ -52,6 +57,7 @@ def test_every_understood_type() -> None:
     assert isinstance(loaded.sampling.interval_s, float)
     assert loaded.items["motd"].interval_s == 0.5
     assert loaded.groups == ["roof"]
+    assert (loaded.limit, loaded.free) == ("none", {"a": 1})
 
 
 @pytest.mark.parametrize(
@@ -67,6 +73,10 @@ def test_every_understood_type() -> None:
         ({"name": "x", "sampling": {"metrics": ["a", 1]}}, ["'sampling.metrics[1]'", "a string"]),
         ({"name": "x", "items": {"motd": {"interval_s": "1"}}}, ["'items.motd.interval_s'", "a number"]),
         ({"name": "x", "folder": 1}, ["'folder'", "a path"]),
+        ({"name": "x", "limit": 1.5}, ["'limit'", "a whole number or a string", "fraction"]),
+        ({"name": "x", "nested": {"interval_s": []}}, ["'nested.interval_s'", "a number", "not a list"]),
+        ({"name": "x", "groups": {}}, ["'groups'", "a list, each a string", "not a table"]),
+        ({"name": "x", "items": 1}, ["'items'", "a table, each value a table with interval_s, metrics"]),
         ({"name": "x", "port": 0}, ["a.toml", "port must be positive"]),
     ],
 )

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from leafnode.config import flags
 from leafnode.config.flags import GROUPS, REFUSED, configure, help_text, parse_args
+from leafnode.config.load import FILE_MAX
 from leafnode.errors import ConfigError
 
 
@@ -106,12 +108,37 @@ def test_actions(args: list[str], action: str) -> None:
 
 def test_help_names_every_flag() -> None:
     text = help_text()
-    for flags in GROUPS.values():
-        for flag in flags:
+    for group in GROUPS.values():
+        for flag in group:
             assert not flag.does or all(f"-{name}" in text for name in flag.names)
 
 
 def test_a_file_that_is_no_text_is_a_parse_error(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="Parse error"):
+        configure(["-c", str(tmp_path / "a")], {})
+
+
+def test_tls_flags_are_refused_or_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flags, "NOT_YET", {"tls": "because"})
+    with pytest.raises(ConfigError, match="does not act on --tls yet: because"):
+        configure(["--tls"], {})
+    monkeypatch.setattr(flags, "NOT_YET", {})
+    with pytest.raises(ConfigError, match="give --tlscert and --tlskey"):
+        configure(["--tls", "--tlscert", "c"], {})
+    for name in ("cert", "key", "ca"):
+        (tmp_path / name).write_text("")
+    paths = {name: str(tmp_path / name) for name in ("cert", "key", "ca")}
+    given = ["-tlscert", paths["cert"], "-tlskey", paths["key"], "-tlscacert", paths["ca"], "-tlsverify"]
+    found = configure(given, {}).tls
+    assert found
+    assert (found.cert_file, found.key_file, found.ca_file, found.verify) == (*paths.values(), True)
+    with pytest.raises(ConfigError, match="no such file"):
+        configure(["-tlscert", "/nowhere/c", "-tlskey", paths["key"]], {})
+
+
+def test_a_disk_image_given_by_mistake_is_no_configuration(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("wb") as file:
+        file.truncate(FILE_MAX + 1)
+    with pytest.raises(ConfigError, match="not a configuration file"):
         configure(["-c", str(tmp_path / "a")], {})
