@@ -91,8 +91,8 @@ class Link:
                 reason = self._failure
             except asyncio.TimeoutError:
                 reason = "no answer within %d s" % CONNECT_S
-            except (OSError, ServerError) as error:
-                reason = str(error) or "connection failed"
+            except Exception as error:  # unattended: whatever it was, the next try may do better
+                reason = _reason(error)
             finally:
                 await self.conn.close()
                 self._went_down()
@@ -159,8 +159,8 @@ class Link:
             await work()
         except asyncio.TimeoutError:
             self._fail("the stream does not answer")
-        except (OSError, ServerError) as error:
-            self._fail(str(error) or "connection lost")
+        except Exception as error:
+            self._fail(_reason(error))
 
     def _fail(self, reason):
         self._failure = self._failure or self._complaint or reason
@@ -291,6 +291,13 @@ class Link:
             return NOTHING, 0
         headers = binascii.a2b_base64(message["hdrs"]) if message.get("hdrs") else b""
         return parse_id(headers, self.device), message["seq"]
+
+
+def _reason(error):
+    """An error in words; its kind as well where the text alone says little."""
+    if isinstance(error, (OSError, ServerError)) and str(error):
+        return str(error)
+    return "%s: %s" % (type(error).__name__, error)
 
 
 def parse_id(headers, device):

@@ -7,6 +7,7 @@ the log, then RAM. That order is what makes "exactly once" decidable after a rec
 """
 
 from . import record
+from .flash import Loss
 
 LATEST = 0  # keep only the newest waiting reading of a name
 MUST = -1  # keep until acknowledged, in flash if need be
@@ -57,6 +58,7 @@ class Store:
         self.device = device
         self.log = log
         self.clock = clock
+        self.loss = log.loss if log else Loss()
         self.boot = log.boot if log else 1
         self.seq = 0
         self.queue = []
@@ -118,8 +120,7 @@ class Store:
         victim._state = "dropped"
 
     def _lose(self, key):
-        if self.log:
-            self.log.loss.add(key)
+        self.loss.add(key)
         self._note_dropped(key, key)
 
     # Going out. Called by the link.
@@ -190,20 +191,18 @@ class Store:
 
     def tick(self, down_ms):
         """Spills, sweeps, reports. `down_ms` is how long the link has been down; 0 while it is up."""
-        if self.log is None:
-            return
         now = self.clock.uptime_ms()
         if down_ms == 0:
             self._calm = False
-        if now >= self._retry_at:
+        if self.log and now >= self._retry_at:
             try:
                 if self._due(now, down_ms):
                     self.spill()
                 self.log.sweep()
                 self._save_loss()
                 self.flash_error = ""
-            except OSError as error:
-                self.flash_error = "flash: %s" % error
+            except Exception as error:  # a full or worn flash, or no RAM for a moment, must not end the device
+                self.flash_error = "flash: %s" % (error or type(error).__name__)
                 self._retry_at = now + FLASH_RETRY_MS
         if down_ms == 0:
             self._report_loss()
@@ -248,7 +247,7 @@ class Store:
                 waiting.remove(one)
                 one._state = "dropped"
                 self._lose(one.key)
-        loss = self.log.loss
+        loss = self.loss
         if loss.count:
             self._note_dropped(loss.first, loss.last)
 
@@ -260,7 +259,7 @@ class Store:
 
     @property
     def loss_count(self):
-        return self.log.loss.count if self.log else 0
+        return self.loss.count
 
     def _save_loss(self):
         if self.loss_count != self._loss_saved:
@@ -271,10 +270,10 @@ class Store:
         if self._report:
             ticket, count = self._report
             if ticket.state == "acked":
-                self.log.loss.subtract(count)
+                self.loss.subtract(count)
             if ticket.state in ("acked", "dropped"):
                 self._report = None
-        loss = self.log.loss
+        loss = self.loss
         if loss.count and not self._report and len(self.queue) < RAM_READINGS:
             text = '"values":{"count":%d,"first":"%d-%d","last":"%d-%d","why":"full"}'
             ticket = self.add(b"lost", (text % ((loss.count,) + loss.first + loss.last)).encode(), ring(1))

@@ -6,6 +6,7 @@ sys.path.insert(0, sys.argv[1])
 
 import asyncio
 import os
+import random
 
 from picoleaf import ConfigError, Publisher, check_name, members, nats, policy
 from picoleaf.clock import Clock, parse_ntp
@@ -305,6 +306,106 @@ def check_a_full_log_gives_up_its_readings_in_ram_too():
     out = taken(store)
     assert out[-1].key == (1, 64)
     assert len(out) + store.loss_count == 64
+
+
+class Life:
+    """A store and the link's rules over a stream in a list, with everything that can go wrong, by a seed."""
+
+    def __init__(self, seed):
+        random.seed(seed)
+        self.folder = fresh()
+        self.stream = []  # (name, key) as they arrived
+        self.promised = set()  # acknowledged, or in flash when the power went
+        self.start()
+
+    def start(self):
+        self.store = new_store(self.folder, spill_after_s=0)
+        self.flying = []
+        self.tickets = []
+        self.floor = {}
+
+    def publish(self):
+        for _ in range(random.randrange(1, 20)):
+            if self.store.room:
+                self.tickets.append(self.store.add(random.choice((b"a", b"b", b"c")), b'"value":1', MUST))
+
+    def send(self):
+        for _ in range(random.randrange(1, 20)):
+            ticket = self.store.take() if len(self.flying) < 16 else None
+            if ticket is None:
+                return False
+            if ticket.doubt and ticket.key <= self.last(ticket.name):
+                self.store.settle(ticket)
+            else:
+                self.flying.append([ticket, False])
+        return True
+
+    def last(self, name):
+        """Asked once a connection, as link.py does."""
+        if name not in self.floor:
+            self.floor[name] = max([key for other, key in self.stream if other == name] + [NOTHING])
+        return self.floor[name]
+
+    def arrive(self, count):
+        for pair in self.flying:
+            if not pair[1] and count:
+                count -= 1
+                pair[1] = True
+                self.stream.append((pair[0].name, pair[0].key))
+
+    def acknowledge(self):
+        self.arrive(random.randrange(17))
+        while self.flying and self.flying[0][1] and random.randrange(8):
+            ticket = self.flying.pop(0)[0]
+            self.store.settle(ticket)
+            self.promised.add(ticket.key)
+
+    def disconnect(self):
+        self.arrive(random.randrange(17))
+        self.store.give_back([ticket for ticket, _ in self.flying])
+        self.flying = []
+        self.floor = {}
+
+    def tick(self):
+        self.store.tick(random.randrange(2))
+
+    def power_cut(self):
+        self.arrive(random.randrange(17))
+        for ticket in self.tickets:
+            if ticket.state in ("stored", "acked") or (ticket.state == "sent" and ticket.home):
+                self.promised.add(ticket.key)
+        self.start()
+
+    def finish(self):
+        self.disconnect()
+        while self.send() or self.flying:
+            self.arrive(16)
+            while self.flying:
+                self.store.settle(self.flying.pop(0)[0])
+        self.store.tick(0)
+        self.promised.update(ticket.key for ticket in self.tickets)
+
+
+def check_random_lives():
+    for seed in range(60):
+        life = Life(seed)
+        steps = [life.publish, life.send, life.acknowledge, life.publish, life.send, life.acknowledge, life.tick]
+        for _ in range(120):
+            luck = random.randrange(24)
+            if luck == 0:
+                life.power_cut()
+            elif luck == 1:
+                life.disconnect()
+            else:
+                steps[luck % len(steps)]()
+        life.finish()
+        arrived = [key for _, key in life.stream]
+        assert len(arrived) == len(set(arrived)), seed
+        assert life.promised <= set(arrived), (seed, sorted(life.promised - set(arrived)))
+        for name in (b"a", b"b", b"c"):
+            of_name = [key for other, key in life.stream if other == name]
+            assert of_name == sorted(of_name), (seed, name)
+        assert life.store.stats()["flash_bytes"] == 0, seed
 
 
 def check_values():
