@@ -182,7 +182,7 @@ class ConsumerApi:
 
     def info(self, request: Request) -> None:
         request.needs_empty_body()
-        request.answer(self.describe(self._consumer(request), cluster=True))
+        request.answer(self.describe(self._consumer(request)))
 
     def names(self, request: Request) -> None:
         found, offset = self._page(request)
@@ -200,7 +200,7 @@ class ConsumerApi:
         found = [consumer for _, consumer in sorted(stream.consumers.items()) if not consumer.config.direct]
         return found, max(0, asked.get("offset", 0))
 
-    def describe(self, consumer: Consumer, *, cluster: bool = False) -> dict[str, Any]:
+    def describe(self, consumer: Consumer) -> dict[str, Any]:
         """A consumer as nats-server shows it."""
         config = consumer.config.to_json()
         metadata = {**config.get("metadata", {}), "_nats.level": str(API_LEVEL), "_nats.ver": __version__}
@@ -217,8 +217,6 @@ class ConsumerApi:
             "num_waiting": consumer.outlet.num_waiting if isinstance(consumer.outlet, Pull) else 0,
             "num_pending": max(0, consumer.num_pending),
         }
-        if cluster:
-            shown["cluster"] = {"leader": self._around.server_name}
         if isinstance(consumer.outlet, Push) and consumer.outlet.bound:
             shown["push_bound"] = True
         if consumer.is_paused():
@@ -265,9 +263,13 @@ class ConsumerApi:
             raise faults.fault(faults.INVALID_RESET, "below start seq")
         if config.deliver_policy not in ("all", "by_start_sequence", "by_start_time"):
             raise faults.fault(faults.INVALID_RESET, "not allowed with this deliver policy")
-        consumer.reset(seq)
-        self._around.journal.after(lambda _failure: request.answer({**self.describe(consumer), "reset_seq": seq}))
-        consumer.pump()
+
+        def counted() -> None:
+            shown = {**self.describe(consumer), "reset_seq": seq}
+            self._around.journal.after(lambda _failure: request.answer(shown))
+            consumer.pump()
+
+        consumer.reset(seq, counted)
 
     # pull --------------------------------------------------------------------------------------------------------
 

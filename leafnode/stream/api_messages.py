@@ -81,7 +81,7 @@ class MessageApi:
         if stream.config.deny_delete:
             raise faults.fault(faults.MESSAGE_DELETE, "message delete not permitted")
         if not seq:
-            raise faults.fault(faults.BAD_REQUEST)
+            raise faults.fault(faults.MESSAGE_DELETE, "no message found")
         if seq > stream.contents.last_seq:
             raise faults.fault(faults.MESSAGE_DELETE, "stream store EOF")
         if stream.contents.is_gone(seq):

@@ -568,7 +568,6 @@ class Consumer:
     def _done_with(self, seq: int) -> None:
         """Acknowledged or terminated: never again. Retention may let the message go."""
         entry = self.pending.get(seq)
-        self.acked_ns = self.stream.around.now_ns()
         if entry is not None:
             self._drop_pending(seq)
         elif seq > self.position:
@@ -594,6 +593,7 @@ class Consumer:
         entry = self.pending.pop(seq)
         if entry is None:
             return
+        self.acked_ns = self.stream.around.now_ns()
         self._again.pop(seq, None)
         changes = self.changed(soon=True)
         if entry.on_disk:
@@ -752,13 +752,14 @@ class Consumer:
             self.stream.around.account.unsubscribe(self._subscription)
         self.outlet.close(reason)
 
-    def reset(self, first: int) -> None:
-        """CONSUMER.RESET: as if newly created before sequence `first`."""
+    def reset(self, first: int, then: Callable[[], None]) -> None:
+        """CONSUMER.RESET: as if newly created before sequence `first`; `then` when num_pending is known."""
         for seq in list(self.pending.entries):
             self._drop_pending(seq)
         self._reset_reading(max(0, first - 1))
         self.delivered_seq = self.floor_seq = 0
-        self.begin(first)
+        self.delivered_ns = self.acked_ns = 0
+        self.begin(first, then)
 
 
 def _reply_empty(publish: Callable[[Message], int], reply: bytes) -> None:

@@ -154,7 +154,7 @@ def _check_start(config: ConsumerConfig) -> None:
     if policy == "by_start_time" and not config.opt_start_time:
         raise bad("deliver by start time, but optional start time is not set")
     if policy == "last_per_subject" and not (config.filter_subject or config.filter_subjects):
-        raise bad("deliver last per subject, but filter subject is not set")
+        raise bad("deliver last per subject, but optional filter subject is not set")
 
 
 def _check_filters(config: ConsumerConfig) -> None:

@@ -22,7 +22,6 @@ class Duplicates:
         return self._ids.get(msg_id)
 
     def add(self, msg_id: bytes, seq: int, now_ns: int) -> None:
-        self.last_id = msg_id
         self._ids[msg_id] = seq
         self._order.append((now_ns, msg_id))
 

@@ -169,6 +169,7 @@ class Stream:
         wishes = intake.read(headers) if headers else None
         if self._transform is not None:
             subject = self._transform.apply(subject) or subject
+        self._check_size(headers, payload)
         ttl = 0
         if wishes is not None:
             ttl = self._check_expectations(wishes, subject)
@@ -176,7 +177,6 @@ class Stream:
                 return
             self._check_last_id(wishes)
             self._check_rollup(wishes.rollup)
-        self._check_size(headers, payload)
         self._check_limits(subject, len(headers), len(payload))
         if config.retention == "interest" and not self.interested(subject):
             self._skip(reply, wishes, now)
@@ -239,7 +239,7 @@ class Stream:
         if not self.config.allow_rollup_hdrs or self.config.deny_purge:
             raise faults.fault(faults.ROLLUP, "rollup not permitted")
         if rollup not in (b"sub", b"all"):
-            raise faults.fault(faults.ROLLUP, f"rollup value invalid: {rollup.decode(errors='replace')!r}")
+            raise faults.fault(faults.ROLLUP, f'rollup value invalid: "{rollup.decode(errors="replace")}"')
 
     def _check_size(self, headers: bytes, payload: bytes) -> None:
         if 0 <= self.config.max_msg_size < len(headers) + len(payload):
@@ -287,8 +287,10 @@ class Stream:
         changes = self._changes or self.changes()
         entry = contents.subjects.get(subject) or contents.subject(subject)
         size = self._size_of(len(subject), len(headers), len(payload))
-        if seq == 1 or wishes is not None:
+        if wishes is not None:
             self._remember(wishes, seq, now)
+        else:
+            self.duplicates.last_id = b""
         replaced, replaced_size = entry.last_seq, entry.last_size
         contents.add(seq, entry, size, now)
         changes.rows += (seq, entry.id, now, len(headers), headers + payload if headers else payload)
@@ -350,6 +352,7 @@ class Stream:
         self._keep(subject, b"", headers, payload, now, wishes, ttl)
 
     def _remember(self, wishes: Wishes | None, seq: int, now: int) -> None:
+        self.duplicates.last_id = wishes.msg_id if wishes is not None else b""
         if wishes is not None and wishes.msg_id and self.config.duplicate_window:
             self.duplicates.add(wishes.msg_id, seq, now)
 
@@ -678,6 +681,7 @@ class Stream:
     def _learn_ids(self, rows: reads.Rows) -> None:
         for stored in rows.messages:
             wishes = intake.read(stored.headers)
+            self.duplicates.last_id = wishes.msg_id if wishes is not None else b""
             if wishes is not None and wishes.msg_id:
                 self.duplicates.add(wishes.msg_id, stored.seq, stored.time)
         if rows.scanned_to < self.committed:

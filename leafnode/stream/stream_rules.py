@@ -22,7 +22,12 @@ SHORTEST_MARKER_TTL = times.SECOND
 REPLICAS_MAX = 5
 API_LEVEL = 1  # of ADR-44 that we offer: per-message TTL, markers, pause
 OWN_KEYS = ("_nats.level", "_nats.req.level", "_nats.ver")
-_RESERVED = (b"$JS.API.>", b"$JSC.>", b"$NRG.>", b"$SYS.>")
+_RESERVED = (
+    (b"$JS.API.>", "jetstream"),
+    (b"$JSC.>", "jetstream"),
+    (b"$NRG.>", "jetstream"),
+    (b"$SYS.>", "system"),
+)
 _SYSTEM_ALLOWED = b"$SYS.ACCOUNT.>"
 _LIMITS_WITH_NONE = ("max_consumers", "max_msgs", "max_bytes", "max_msgs_per_subject", "max_msg_size")
 _NOT_BUILT = ("allow_msg_counter", "allow_atomic", "allow_msg_schedules", "allow_batched")
@@ -217,11 +222,11 @@ def _check_subjects(config: StreamConfig) -> None:
     for place, subject in enumerate(subjects):
         raw = subject.encode()
         if not is_valid(raw):
-            raise invalid(f'invalid subject "{subject}"')
+            raise invalid("invalid subject")
         if not config.no_ack and raw == b">":
             raise invalid("capturing all subjects requires no-ack to be true")
-        if not config.no_ack and not _may_capture(raw):
-            raise invalid("subjects that overlap with jetstream or system api require no-ack to be true")
+        if not config.no_ack:
+            _check_reserved(raw)
         for other in subjects[place + 1 :]:
             if subject == other:
                 raise invalid("duplicate subjects detected")
@@ -229,8 +234,12 @@ def _check_subjects(config: StreamConfig) -> None:
                 raise invalid(f'subject "{subject}" overlaps with "{other}"')
 
 
-def _may_capture(subject: bytes) -> bool:
-    return subject.startswith(_SYSTEM_ALLOWED[:-1]) or not any(overlap(subject, kept) for kept in _RESERVED)
+def _check_reserved(subject: bytes) -> None:
+    if subject.startswith(_SYSTEM_ALLOWED[:-1]):
+        return
+    for kept, owner in _RESERVED:
+        if overlap(subject, kept):
+            raise invalid(f"subjects that overlap with {owner} api require no-ack to be true")
 
 
 def _check_limits(config: StreamConfig, limits: Limits) -> None:
@@ -264,8 +273,6 @@ def check_update(old: StreamConfig, new: StreamConfig) -> None:
         raise invalid("stream configuration update can not change storage type")
     if old.retention != new.retention and "workqueue" in (old.retention, new.retention):
         raise invalid("stream configuration update can not change retention policy to/from workqueue")
-    if old.max_consumers != new.max_consumers:
-        raise invalid("stream configuration update can not change MaxConsumers")
     for name, text in (
         ("sealed", "unseal a sealed stream"),
         ("deny_delete", "cancel deny message deletes"),
