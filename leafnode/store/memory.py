@@ -24,6 +24,7 @@ class _Table:
         self.ids: dict[bytes, int] = {}
         self.subjects: dict[int, tuple[int, bytes, int, int, int]] = {}
         self.expiries: dict[int, int] = {}
+        self.origins: dict[str, int] = {}
         self.state = StreamState(0, 0, 0, 0, 0)
 
     def apply(self, changes: StreamChanges) -> None:
@@ -41,6 +42,7 @@ class _Table:
             self.messages.pop(seq, None)
             self.expiries.pop(seq, None)
         self.expiries.update(changes.expiries)
+        self.origins.update(changes.origins)
         for row in changes.subject_rows:
             if row[4] <= 0:
                 self.subjects.pop(row[0], None)
@@ -96,7 +98,10 @@ class MemoryStore:
     async def load_contents(self, stream_id: int) -> LoadedContents:
         table = self._tables.get(stream_id) or _Table()
         return LoadedContents(
-            state=table.state, subjects=list(table.subjects.values()), expiries=list(table.expiries.items())
+            state=table.state,
+            subjects=list(table.subjects.values()),
+            expiries=list(table.expiries.items()),
+            origins=list(table.origins.items()),
         )
 
     async def close(self) -> None:

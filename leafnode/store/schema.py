@@ -4,6 +4,7 @@
     consumers       one row a consumer: configuration and position
     pending         one row a delivery that waits for its acknowledgement
     expiries        one row a message with a TTL of its own
+    origins         one row a source of a stream: how far it is copied
     m<id>           messages of stream <id>: rowid = sequence, subject as a number, headers and payload as one blob
     s<id>           subjects in use of stream <id>, with count and newest sequence
 
@@ -29,6 +30,9 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE TABLE expiries (
         stream INTEGER NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (stream, seq)
+    ) WITHOUT ROWID;
+    CREATE TABLE origins (
+        stream INTEGER NOT NULL, source TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (stream, source)
     ) WITHOUT ROWID;
     """,
 )

@@ -61,6 +61,7 @@ def _change_catalog(connection: sqlite3.Connection, change: Catalog) -> None:
             connection.execute(f"DROP TABLE IF EXISTS m{number}")
             connection.execute(f"DROP TABLE IF EXISTS s{number}")
             connection.execute("DELETE FROM expiries WHERE stream = ?", (number,))
+            connection.execute("DELETE FROM origins WHERE stream = ?", (number,))
             connection.execute(
                 "DELETE FROM pending WHERE consumer IN (SELECT id FROM consumers WHERE stream = ?)", (number,)
             )
@@ -103,6 +104,11 @@ def _write_stream(connection: sqlite3.Connection, changes: StreamChanges) -> Non
     if changes.expiries:
         connection.executemany(
             "INSERT OR REPLACE INTO expiries VALUES (?,?,?)", [(number, seq, at) for seq, at in changes.expiries]
+        )
+    if changes.origins:
+        connection.executemany(
+            "INSERT OR REPLACE INTO origins VALUES (?,?,?)",
+            [(number, source, seq) for source, seq in changes.origins.items()],
         )
     used = [row for row in changes.subject_rows if row[4] > 0]
     gone = [(row[0],) for row in changes.subject_rows if row[4] <= 0]

@@ -30,6 +30,7 @@ from leafnode.stream.journal import (
 from leafnode.stream.loaded import LoadedConsumer, LoadedContents, LoadedStream
 from leafnode.stream.pull import Pull
 from leafnode.stream.push import Push
+from leafnode.stream.source import Origin
 from leafnode.stream.stream import Stream
 from leafnode.stream.stream_config import SHAPE as STREAM_SHAPE
 from leafnode.stream.stream_config import StreamConfig
@@ -49,6 +50,7 @@ class JetStream:
         self.streams: dict[str, Stream] = {}
         self._by_id: dict[int, Stream] = {}
         self._push: dict[bytes, dict[Consumer, None]] = {}  # by deliver subject
+        self._origins: dict[int, list[Origin]] = {}  # by stream
         self.api = Api(around)
         self.api.endpoint("INFO", Endpoint(self._info, "account_info_response", {}), tokens=0)
         self.stream_api = StreamApi(self, self.api)
@@ -78,6 +80,8 @@ class JetStream:
             self._load(item)
         self.around.account.interest_listeners.append(self._on_interest)
         self.api.subscribe()
+        for stream in list(self.streams.values()):
+            self._start_copying(stream)
 
     def close(self) -> None:
         """Stop listening; nothing is deleted."""
@@ -85,6 +89,7 @@ class JetStream:
         self.api.unsubscribe()
         for stream in self.streams.values():
             stream.unsubscribe()
+            self._stop_copying(stream)
             for consumer in list(stream.consumers.values()):
                 consumer.close("Server Shutdown")
 
@@ -93,7 +98,7 @@ class JetStream:
         stream = Stream(item.id, config, item.created, self.around)
         self.streams[config.name] = stream
         self._by_id[stream.id] = stream
-        stream.restore(contents_of(stream, item.contents), item.contents.expiries)
+        stream.restore(contents_of(stream, item.contents), item.contents)
         stream.learn_duplicates()
         for row in item.consumers:
             self._load_consumer(stream, row)
@@ -108,7 +113,7 @@ class JetStream:
 
     def restore(self, stream: Stream, loaded: LoadedContents) -> None:
         """A commit failed: go on from what is on the disk."""
-        stream.restore(contents_of(stream, loaded), loaded.expiries)
+        stream.restore(contents_of(stream, loaded), loaded)
 
     def owns(self, stream: Stream) -> bool:
         return self._by_id.get(stream.id) is stream
@@ -147,7 +152,35 @@ class JetStream:
         if config.first_seq:
             stream.changes()  # its first sequence belongs on the disk too
         stream.subscribe()
+        self._start_copying(stream)
+        for origin in self._all_origins():
+            if not origin.is_external and origin.name == stream.name:
+                origin.start()
         return stream
+
+    def _all_origins(self) -> list[Origin]:
+        return [origin for origins in self._origins.values() for origin in origins]
+
+    def _start_copying(self, stream: Stream) -> None:
+        """Begin what a stream's mirror or sources ask for."""
+        config = stream.config
+        origins = [Origin(stream, config.mirror, is_mirror=True)] if config.mirror else []
+        origins += [Origin(stream, source, is_mirror=False) for source in config.sources]
+        if not origins:
+            return
+        self._origins[stream.id] = origins
+
+        def restart() -> None:
+            for origin in origins:
+                origin.start()
+
+        stream.on_reloaded = restart
+        self.around.journal.after(lambda _failure: restart())
+
+    def _stop_copying(self, stream: Stream) -> None:
+        stream.on_reloaded = lambda: None
+        for origin in self._origins.pop(stream.id, []):
+            origin.stop()
 
     def update_stream(self, stream: Stream, config: StreamConfig) -> None:
         """Change a stream; lower limits take effect at once."""
@@ -155,7 +188,12 @@ class JetStream:
         resubscribe = stream.config.subjects != config.subjects
         if resubscribe:
             stream.unsubscribe()
+        copies = (stream.config.mirror, stream.config.sources) != (config.mirror, config.sources)
+        if copies:
+            self._stop_copying(stream)
         stream.reconfigure(config)
+        if copies:
+            self._start_copying(stream)
         if resubscribe:
             stream.subscribe()
 
@@ -167,6 +205,7 @@ class JetStream:
         """Take a stream out of everything that knows it."""
         stream.deleted = True
         stream.unsubscribe()
+        self._stop_copying(stream)
         self.streams.pop(stream.name, None)
         self._by_id.pop(stream.id, None)
         self.around.timers.disarm(stream)
@@ -180,7 +219,12 @@ class JetStream:
 
     def origins(self, stream: Stream) -> dict[str, Any]:
         """How a stream's mirror or sources are doing, for its info."""
-        return {}
+        origins = self._origins.get(stream.id)
+        if not origins:
+            return {}
+        if stream.config.mirror:
+            return {"mirror": origins[0].describe()}
+        return {"sources": [origin.describe() for origin in origins]}
 
     # consumers ---------------------------------------------------------------------------------------------------
 
@@ -329,7 +373,10 @@ class JetStream:
         self.around.timers.on_time(now_ns)
 
     def on_link_up(self) -> None:
-        """A link to another server is up again: mirrors and sources look for their origin."""
+        """A link to another server is up again: mirrors and sources look for their origin behind it."""
+        for origin in self._all_origins():
+            if origin.is_external:
+                origin.start()
 
 
 def contents_of(stream: Stream, loaded: LoadedContents) -> Contents:

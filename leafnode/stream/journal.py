@@ -42,6 +42,7 @@ class StreamChanges:
         "cleared_to",
         "expiries",
         "messages",
+        "origins",
         "removed",
         "rows",
         "settled",
@@ -62,6 +63,7 @@ class StreamChanges:
         self.subjects: dict[int, Subject] = {}
         self.subject_rows: list[tuple[int, bytes, int, int, int]] = []  # id, name, last sequence, its size, count
         self.expiries: list[tuple[int, int]] = []  # sequence, when (0: never; negative: a marker)
+        self.origins: dict[str, int] = {}
         self.state = StreamState(0, 0, 0, 0, 0)
 
 

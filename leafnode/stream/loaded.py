@@ -22,6 +22,7 @@ class LoadedContents:
     state: StreamState
     subjects: list[tuple[int, bytes, int, int, int]]  # id, name, last sequence, its size, count
     expiries: list[tuple[int, int]]
+    origins: list[tuple[str, int]]  # source, the newest sequence of it that is here
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from leafnode.stream.duplicates import Duplicates
 from leafnode.stream.expiry import MARKER_SIGN, NEVER, Expiry
 from leafnode.stream.intake import Wishes
 from leafnode.stream.journal import StreamChanges, StreamState
+from leafnode.stream.loaded import LoadedContents
 from leafnode.stream.purge import Purge
 from leafnode.stream.recent import Shelf
 from leafnode.stream.stored import Stored, file_size, memory_size
@@ -56,6 +57,8 @@ class Stream:
         self.consumers: dict[str, Consumer] = {}
         self.expiry = Expiry()
         self.duplicates = Duplicates(config.duplicate_window)
+        self.origins: dict[str, int] = {}  # by source: the newest sequence of it that is here
+        self.on_reloaded: Callable[[], None] = lambda: None
         self.suspended = ""  # why messages are refused, while the store does not take them
         self.armed_ns = 0
         self.deleted = False
@@ -350,6 +353,11 @@ class Stream:
         if wishes is not None and not self.config.allow_rollup_hdrs:
             wishes.rollup = b""
         self._keep(subject, b"", headers, payload, now, wishes, ttl)
+
+    def keep_origin(self, key: str, seq: int) -> None:
+        """Everything of a source up to `seq` is here; kept in the same commit as the messages."""
+        self.origins[key] = seq
+        self.changes().origins[key] = seq
 
     def _remember(self, wishes: Wishes | None, seq: int, now: int) -> None:
         self.duplicates.last_id = wishes.msg_id if wishes is not None else b""
@@ -650,15 +658,16 @@ class Stream:
         for reply, _ in changes.acks:
             self._refuse(reply, refusal)
 
-    def restore(self, contents: Contents, expiries: Iterable[tuple[int, int]]) -> None:
+    def restore(self, contents: Contents, loaded: LoadedContents) -> None:
         """Take on what is on the disk: at start, and after a failed commit."""
         self.contents = contents
         self.committed = contents.last_seq
         self.shelf.clear(contents.last_seq)
         self.duplicates.forget_above(contents.last_seq)
         self.expiry.clear()
-        for seq, kept in expiries:
+        for seq, kept in loaded.expiries:
             self.expiry.add(seq, kept)
+        self.origins = dict(loaded.origins)
         self.suspended = ""
         self._head_asked = False
         self._history_known = not contents.with_history or not contents.messages
@@ -667,6 +676,7 @@ class Stream:
             self._learn_history(0)
         for consumer in self.consumers.values():
             consumer.on_restored()
+        self.on_reloaded()
 
     def learn_duplicates(self) -> None:
         """Read back the ids of the window: once, at start."""

@@ -3,7 +3,6 @@
 Left out of the comparison: times, versions, ids, and the levels of an API of which we offer the first.
 """
 
-import asyncio
 import json
 import re
 from pathlib import Path
@@ -382,7 +381,7 @@ def _tidy_answer(body: dict[str, Any]) -> Any:
         text = re.sub(rf'"{name}": "[^"]*"(, )?', "", text)
     text = re.sub(r'"pause_remaining": \d+', '"pause_remaining": N', text)
     text = re.sub(r'"leader": "[^"]*"', '"leader": "X"', text)
-    return json.loads(_TIME.sub("TIME", text).replace(', }', "}"))
+    return json.loads(_TIME.sub("TIME", text).replace(", }", "}"))
 
 
 def _words(description: str) -> str:
@@ -402,7 +401,7 @@ async def ask_server(client: Client, step: Step) -> list[Any]:
     while True:
         try:
             message = await subscription.next_msg(timeout=patience)
-        except (asyncio.TimeoutError, nats.errors.TimeoutError):
+        except (TimeoutError, nats.errors.TimeoutError):
             break
         answers.append(tidy(message.data, _raw(message), message.reply))
         patience = 0.05 if _is_many(step) else 0.0

@@ -1,0 +1,348 @@
+"""Copying from another stream: a mirror keeps one stream as it is, a source adds one to a stream of our own.
+
+The origin is asked for a consumer (`<api>.CONSUMER.CREATE.<stream>`) that pushes to a subject which only we know. It
+may be in this account, or behind a link in another JetStream domain (`external.api`), where requests and messages
+travel by interest (spec leafnode-protocol section 9):
+
+    WAITING  --start-->  ASKING  --answer-->  RUNNING  --gap, silence, link, refused commit-->  WAITING
+
+Consumer sequences must rise by one: anything else is a loss, and the copy starts again behind the last message that it
+has. Nothing is lost or doubled whatever the link does, because the place to go on from is committed with the messages.
+Flow control is answered after the commit, so that the origin never sends more than the disk takes.
+"""
+
+import hashlib
+import json
+from typing import Any, NamedTuple
+
+from leafnode.errors import ApiError
+from leafnode.route.message import Message, Subscription
+from leafnode.stream import ack, schema, times
+from leafnode.stream.api import LEVEL_HEADER
+from leafnode.stream.stored import Stored
+from leafnode.stream.stream import Stream, error_json
+from leafnode.stream.stream_config import source_to_json
+from leafnode.stream.transform import Transform
+from leafnode.wire import headers as header_block
+
+ANSWER_NS = 30 * times.SECOND  # how long an origin may take to make the consumer; nats-server's
+SILENCE_NS = 10 * times.SECOND  # without message or heartbeat: the consumer is gone
+HEARTBEAT_NS = times.SECOND
+RETRY_FIRST_NS = times.SECOND
+RETRY_MAX_NS = 2 * times.MINUTE
+ACK_WAIT_NS = 22 * 60 * times.MINUTE  # what nats-server asks for; nothing is acknowledged
+TOKEN = 8  # characters of the random part of a name
+LOCAL_API = "$JS.API"
+MIRROR_LEVEL, SOURCE_LEVEL = b"4", b"5"  # the API level that nats-server asks of an origin
+_OLD_ORIGIN = (10185, 10025)  # it knows neither the level nor the `sourcing` key
+_CONTROLS = (b"Nats-Expected-", b"Nats-Batch-")
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class Heartbeat(NamedTuple):
+    """What a status message of the origin says."""
+
+    last_consumer: int
+    stalled: bytes
+
+
+class Origin:
+    """One mirror or source of a stream: where it copies from and how far it is."""
+
+    is_remote = False
+
+    def __init__(self, stream: Stream, config: dict[str, Any], *, is_mirror: bool) -> None:
+        self.stream = stream
+        self.config = config
+        self.is_mirror = is_mirror
+        self.key = schema.encode(source_to_json(config)).decode()
+        self.armed_ns = 0
+        self.lag = 0
+        self.last_ns = 0  # when the origin was last heard
+        self.error: dict[str, object] | None = None
+        self._around = stream.around
+        self._api = (config.get("external") or {}).get("api") or LOCAL_API
+        self._is_old = False
+        self._failures = 0
+        self._deadline_ns = 0
+        self._subscription: Subscription | None = None
+        self._asking = False
+        self._consumer_seq = 0
+        self._stopped = False
+        self._moves = [
+            Transform(pair.get("src", ""), pair.get("dest", "")) for pair in config.get("subject_transforms", [])
+        ]
+        self._tag = self._make_tag()
+
+    @property
+    def is_external(self) -> bool:
+        return self._api != LOCAL_API
+
+    @property
+    def name(self) -> str:
+        return str(self.config["name"])
+
+    @property
+    def last_seq(self) -> int:
+        """The newest sequence of the origin that we have."""
+        if self.is_mirror:
+            return self.stream.contents.last_seq
+        return self.stream.origins.get(self.key, 0)
+
+    def _make_tag(self) -> bytes:
+        """The first word of Nats-Stream-Source."""
+        if not self.is_external:
+            return self.name.encode()
+        digest = hashlib.sha256(self._api.encode()).digest()[:TOKEN]
+        return f"{self.name}:{''.join(_DIGITS[byte % len(_DIGITS)] for byte in digest)}".encode()
+
+    # life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Ask the origin for a consumer behind what we have; a running copy begins anew."""
+        if self._stopped or self.stream.suspended:
+            return
+        self._unsubscribe()
+        self._asking = True
+        token = self._around.new_id()[-TOKEN:]
+        self._listen(f"$JSC.R.{token}".encode())
+        self._set_deadline(self._around.now_ns() + ANSWER_NS)
+        reached = self._around.account.publish(self._request(f"$JSC.R.{token}".encode()))
+        if not reached and self._asking:
+            self._fail()
+
+    def stop(self) -> None:
+        """For good."""
+        self._stopped = True
+        self._unsubscribe()
+        self._around.timers.disarm(self)
+
+    def _listen(self, subject: bytes) -> None:
+        self._subscription = Subscription(subject, self)
+        self._around.account.subscribe(self._subscription)
+
+    def _unsubscribe(self) -> None:
+        self._asking = False
+        if self._subscription is not None:
+            self._around.account.unsubscribe(self._subscription)
+            self._subscription = None
+
+    def _fail(self) -> None:
+        """Try again later; longer after each failure."""
+        self._unsubscribe()
+        wait = min(RETRY_FIRST_NS << min(self._failures, 10), RETRY_MAX_NS)
+        self._failures += 1
+        self._set_deadline(self._around.now_ns() + wait)
+
+    def _set_deadline(self, when_ns: int) -> None:
+        self._deadline_ns = when_ns
+        self._around.timers.arm(self, when_ns)
+
+    def on_time(self, now_ns: int) -> None:
+        """The answer did not come, the origin fell silent, or it is time for another attempt."""
+        if self._stopped:
+            return
+        if now_ns < self._deadline_ns:
+            self._around.timers.arm(self, self._deadline_ns)
+        elif self._asking:
+            self._fail()
+        else:
+            self.start()
+
+    # asking ------------------------------------------------------------------------------------------------------
+
+    def _request(self, reply: bytes) -> Message:
+        config = self._consumer_config()
+        subject = f"{self._api}.CONSUMER.CREATE.{self.name}"
+        if self._is_old:
+            subject += f".{config['name']}"
+            if config.get("filter_subject"):
+                subject += f".{config['filter_subject']}"
+        headers = b""
+        if not self._is_old:
+            level = MIRROR_LEVEL if self.is_mirror else SOURCE_LEVEL
+            headers = header_block.with_lines(b"", (LEVEL_HEADER, level))
+        body = {"stream_name": self.name, "config": config, "action": ""}
+        return Message(subject.encode(), reply, headers, schema.encode(body))
+
+    def _consumer_config(self) -> dict[str, Any]:
+        kind = "MIRROR" if self.is_mirror else "SRC"
+        word = "mirror" if self.is_mirror else "src"
+        prefix = (self.config.get("external") or {}).get("deliver") or "$JS"
+        config: dict[str, Any] = {
+            "name": f"JS_{kind}_{self._around.new_id()[-TOKEN:]}",
+            **self._start_position(),
+            "ack_policy": "none",
+            "ack_wait": ACK_WAIT_NS,
+            "max_deliver": 1,
+            "replay_policy": "instant",
+            "flow_control": True,
+            "deliver_subject": f"{prefix}.{'M' if self.is_mirror else 'S'}.{self._around.new_id()[-TOKEN:]}",
+            "idle_heartbeat": HEARTBEAT_NS,
+            "inactive_threshold": SILENCE_NS,
+            "num_replicas": 0,
+            "direct": True,
+            "metadata": {
+                f"_nats.{word}.acc": self._around.account.name,
+                f"_nats.{word}.domain": self._around.domain,
+                f"_nats.{word}.stream": self.stream.name,
+            },
+        }
+        if not self._is_old:
+            config["sourcing"] = True
+        filters = [pair.get("src", ">") for pair in self.config.get("subject_transforms", [])]
+        if self.config.get("filter_subject"):
+            filters = [self.config["filter_subject"]]
+        if len(filters) == 1:
+            config["filter_subject"] = filters[0]
+        elif filters:
+            config["filter_subjects"] = filters
+        self._deliver_subject = str(config["deliver_subject"]).encode()
+        return config
+
+    _deliver_subject = b""
+
+    def _start_position(self) -> dict[str, Any]:
+        if self.last_seq:
+            return {"deliver_policy": "by_start_sequence", "opt_start_seq": self.last_seq + 1}
+        if self.config.get("opt_start_seq"):
+            return {"deliver_policy": "by_start_sequence", "opt_start_seq": self.config["opt_start_seq"]}
+        if self.config.get("opt_start_time"):
+            return {
+                "deliver_policy": "by_start_time",
+                "opt_start_time": times.to_text(self.config["opt_start_time"]),
+            }
+        return {"deliver_policy": "all"}
+
+    # what comes --------------------------------------------------------------------------------------------------
+
+    def deliver(self, sub: Subscription, message: Message, to: bytes) -> bool:
+        """An answer to the request, a message of the origin, or a status."""
+        if sub is not self._subscription or self._stopped:
+            return False
+        if self._asking:
+            self._on_answer(message)
+            return True
+        self.last_ns = self._around.now_ns()
+        self._set_deadline(self.last_ns + SILENCE_NS)
+        if message.headers.startswith(b"NATS/1.0 100"):
+            self._on_status(message)
+        elif message.reply.startswith(ack.PREFIX):
+            self._on_message(message)
+        return True
+
+    def _on_answer(self, message: Message) -> None:
+        try:
+            error = json.loads(message.payload).get("error") if message.payload else {"code": 503}
+        except (ValueError, AttributeError):
+            error = {"code": 500, "description": "the origin's answer cannot be read"}
+        if error:
+            self._on_refusal(error)
+            return
+        self.error = None
+        self._failures = 0
+        self._unsubscribe()
+        self._consumer_seq = 0
+        self.last_ns = self._around.now_ns()
+        self._set_deadline(self.last_ns + SILENCE_NS)
+        self._listen(self._deliver_subject)
+
+    def _on_refusal(self, error: dict[str, object]) -> None:
+        if error.get("err_code") in _OLD_ORIGIN and not self._is_old:
+            self._is_old = True
+            self.start()
+            return
+        self.error = error
+        self._fail()
+
+    def _on_status(self, message: Message) -> None:
+        if message.reply:
+            self._answer_flow(message.reply)
+            return
+        beat = _heartbeat(message.headers)
+        if beat.last_consumer > self._consumer_seq:
+            self.start()  # messages were lost on the way
+        elif beat.stalled:
+            self._answer_flow(beat.stalled)
+
+    def _answer_flow(self, reply: bytes) -> None:
+        """More may come once what came is on the disk."""
+        lines = (
+            (b"Nats-Last-Consumer", b"%d" % self._consumer_seq),
+            (b"Nats-Last-Stream", b"%d" % self.last_seq),
+        )
+        answer = Message(reply, b"", header_block.with_lines(b"", *lines))
+        self._around.journal.after(lambda failure: None if failure else self._publish(answer))
+
+    def _publish(self, message: Message) -> None:
+        self._around.account.publish(message)
+
+    def _on_message(self, message: Message) -> None:
+        parts = message.reply.rsplit(b".", 5)
+        which = ack.delivery(message.reply)
+        if which is None or len(parts) != 6:
+            return
+        if which.consumer_seq != self._consumer_seq + 1:
+            self.start()
+            return
+        self._consumer_seq = which.consumer_seq
+        self.lag = int(parts[5])
+        if self.stream.suspended or which.stream_seq <= self.last_seq:
+            return
+        try:
+            self._keep(message, which.stream_seq, int(parts[4]))
+        except ApiError as error:  # a limit with discard new: wait for room
+            self.error = error_json(error)
+            self._fail()
+
+    def _keep(self, message: Message, seq: int, time: int) -> None:
+        subject, rule = self._moved(message.subject)
+        headers = _stripped(message.headers)
+        if self.is_mirror:
+            self.stream.keep_as(Stored(seq, subject, time, headers, message.payload))
+            return
+        words = (self._tag, b"%d" % seq, *rule, message.subject)
+        headers = header_block.with_lines(headers, (b"Nats-Stream-Source", b" ".join(words)))
+        self.stream.keep_from_source(subject, headers, message.payload)
+        self.stream.keep_origin(self.key, seq)
+
+    def _moved(self, subject: bytes) -> tuple[bytes, tuple[bytes, bytes]]:
+        """The subject under which it is kept, and by which filter and destination."""
+        for move, pair in zip(self._moves, self.config.get("subject_transforms", []), strict=True):
+            moved = move.apply(subject)
+            if moved is not None:
+                return moved, (move.source, (pair.get("dest") or ">").encode())
+        return subject, ((self.config.get("filter_subject") or ">").encode(), b">")
+
+    # info --------------------------------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """As stream info shows it."""
+        shown: dict[str, Any] = {"name": self.name}
+        if "external" in self.config:
+            shown["external"] = source_to_json(self.config)["external"]
+        shown["lag"] = self.lag
+        shown["active"] = self._around.now_ns() - self.last_ns if self.last_ns else -1
+        if self.error:
+            shown["error"] = self.error
+        for name in ("filter_subject", "subject_transforms"):
+            if self.config.get(name):
+                shown[name] = self.config[name]
+        return shown
+
+
+def _heartbeat(headers: bytes) -> Heartbeat:
+    last = header_block.get(headers, b"Nats-Last-Consumer") or b""
+    stalled = header_block.get(headers, b"Nats-Consumer-Stalled") or b""
+    return Heartbeat(int(last) if last.isdigit() else 0, stalled)
+
+
+def _stripped(headers: bytes) -> bytes:
+    """Without what controlled the first publish and where it was copied from before."""
+    if b"\r\nNats-" not in headers:
+        return headers
+    lines = headers.split(b"\r\n")
+    kept = [line for line in lines if not line.startswith((*_CONTROLS, b"Nats-Stream-Source:"))]
+    if len(kept) == len(lines):
+        return headers
+    return b"\r\n".join(kept) if any(kept[1:]) else b""
