@@ -1,7 +1,5 @@
 """Fixtures of the firmware's tests, and the loud line when the real interpreter is missing."""
 
-import importlib.util
-
 import pytest
 
 from tests.firmware import rig
@@ -10,9 +8,7 @@ from tests.support.proxy import Proxy
 from tests.support.servers import jetstream, leafnode, stock_hub
 
 HOSTS = rig.hosts()
-BROKERS = {"nats-server": stock_hub}
-if importlib.util.find_spec("leafnode.__main__"):
-    BROKERS["leafnode"] = leafnode
+BROKERS = {"nats-server": stock_hub, "leafnode": leafnode}
 
 
 def pytest_terminal_summary(terminalreporter):

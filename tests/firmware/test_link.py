@@ -13,7 +13,7 @@ from picoleaf import Publisher, Sensor, wifi
 from tests.firmware import rig
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
-from tests.support.servers import Process, jetstream, stock_hub
+from tests.support.servers import Process, jetstream, leafnode, stock_hub
 
 # The least that a device needs; docs/pico.md tells users the same.
 MAY = '{publish: ["tele.pico-1.>", "$JS.API.STREAM.MSG.GET.TELEMETRY"], subscribe: ["_INBOX.>"]}'
@@ -21,6 +21,14 @@ USERS = f"""authorization {{ users = [
   {{user: pico, password: "s3cret", permissions: {MAY}}}, {{user: admin, password: admin}}
 ] }}"""
 TOKEN = "authorization { token: t0ken }"
+
+
+@pytest.fixture
+def broker(tmp_path):
+    """Our own broker; the tests of delivery and of credentials use the stock server as well."""
+    folder = tmp_path / "broker"
+    with leafnode(folder, config=jetstream(folder)) as running:
+        yield running
 
 
 @pytest.mark.parametrize(
@@ -230,13 +238,14 @@ async def test_a_device_hears_messages_also_after_a_reconnect(tmp_path, site):
             async with rig.client(site.url) as connection:
                 for number in range(1, 3):
                     await rig.until(lambda number=number: made.link.connects == number and made.link.up, "up")
-                    await connection.publish("cmd.pico-1.led", b"%d" % number)
-                    await rig.until(lambda number=number: len(heard) == number, "the message")
+                    while ("cmd.pico-1.led", b"%d" % number) not in heard:  # core NATS: not kept for a late subscriber
+                        await connection.publish("cmd.pico-1.led", b"%d" % number)
+                        await asyncio.sleep(0.02)
                     link.reset()
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-    assert heard == [("cmd.pico-1.led", b"1"), ("cmd.pico-1.led", b"2")]
+    assert set(heard) == {("cmd.pico-1.led", b"1"), ("cmd.pico-1.led", b"2")}
 
 
 class Radio:
