@@ -15,10 +15,11 @@ from agent import subjects
 from agent.errors import UsageError
 from agent.fleet import layers
 from agent.fleet.convergence import Convergence, Status, parse_status
-from agent.fleet.hub import Hub, Stored
+from agent.fleet.hub import Hub
 from agent.fleet.layers import Layer, Value
 from agent.fleet.layout import stream_of
 from agent.fleet.presence import Device
+from agent.fleet.reading import Stored
 
 WAIT_SECONDS: Final = 60.0  # validate, reload and verify of a service with a slow start
 ITEM_SECONDS: Final = 2.0  # for the question whether a device has an item at all

@@ -3,10 +3,6 @@
 Why JSON as it comes and not classes: an update of a stream must give back fields that this version does not know. And
 the hub may sit behind a leaf in a JetStream domain of its own: then every API subject begins with `$JS.DOMAIN.API`, and
 so does a bucket's put (nats-server maps `$JS.DOMAIN.API.$KV.>` back).
-
-Streams are read through ephemeral pull consumers: the reader asks for at most BATCH messages at a time, so a large
-stream never floods a slow terminal. When the hub forgot the consumer (restart, long pause), the reader makes another
-one from the next sequence: nothing is skipped.
 """
 
 import asyncio
@@ -16,39 +12,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from agent.bus import Bus, BusOptions, Subscription
+from agent.bus import Bus, BusOptions
 from agent.errors import ConnectionFailed, FleetError, NotAnswered
 from agent.fleet import layout
+from agent.fleet.reading import Message, Reader, Stored, new_inbox
 from agent.fleet.settings import Connection
-from leafnode.base import nuid
 
 CONNECT_SECONDS: Final = 3.0  # a hub across the world with TLS needs one or two
 API_SECONDS: Final = 5.0  # nats.go's default for JetStream requests
-BATCH: Final = 256  # messages asked for at once; a terminal's worth of rows, little memory
-PULL_SECONDS: Final = 5.0  # how long the hub keeps an unfilled request for messages
-PULL_GRACE_SECONDS: Final = 2.0  # its answer "nothing came" may be this late before we suspect the connection
 ANSWERS_MAX: Final = 1024  # replies kept for a slow terminal; more wait in the connection
-FORGET_SECONDS: Final = 60  # the hub drops our consumer when nobody asked for that long
 
 STREAM_NOT_FOUND: Final = 10059
 WRONG_LAST_SEQUENCE: Final = (10071, 10164)
 NO_MESSAGE: Final = 10037
 NO_RESPONDERS: Final = "503"
-
-
-class Message(Protocol):
-    """A message as the bus hands it over."""
-
-    @property
-    def subject(self) -> str: ...
-    @property
-    def data(self) -> bytes: ...
-    @property
-    def reply(self) -> str: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
 
 
 class ApiError(FleetError):
@@ -66,31 +45,6 @@ class MissingError(ConnectionFailed):
 
 class ChangedMeanwhileError(ApiError):
     """Someone else changed the key since it was read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """A message of a stream."""
-
-    subject: str
-    sequence: int
-    stored: datetime
-    body: bytes
-    headers: Mapping[str, str]
-    pending: int = 0
-
-    @property
-    def deleted(self) -> bool:
-        """Whether this is a bucket's marker that the key is gone (ADR-8 and, for expiry, ADR-43)."""
-        return self.headers.get("KV-Operation") in ("DEL", "PURGE") or "Nats-Marker-Reason" in self.headers
-
-    def json(self) -> dict[str, Any]:
-        """The body as an object; empty when it is none: one bad entry must not hide the others."""
-        try:
-            value = json.loads(self.body)
-        except ValueError:
-            return {}
-        return value if isinstance(value, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,132 +200,6 @@ class Hub:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(last)
         prefix = f"{self.prefix}." if self.connection.domain else ""
         return await self.publish(f"{prefix}$KV.{bucket}.{key}", body, headers or None)
-
-
-class Reader:
-    """Reads one stream in order from where it was told to start, for as long as it is asked."""
-
-    def __init__(self, hub: Hub, stream: str, pattern: str, start: Mapping[str, Any]) -> None:
-        self._hub = hub
-        self._stream = stream
-        self._pattern = pattern
-        self._start = dict(start)
-        self._consumer = ""
-        self._last = 0
-        self._requested = 0
-        self._inbox = new_inbox()
-        self._messages: asyncio.Queue[Message] = asyncio.Queue(2 * BATCH)  # one batch, and the next if it overlaps
-        self._subscription: Subscription | None = None
-        self.pending = 0
-        """Messages in the stream that were not taken yet, as of the last answer."""
-
-    async def open(self) -> None:
-        self._subscription = await self._hub.bus.subscribe(self._inbox, self._messages.put)
-        try:
-            await self._create()
-        except BaseException:
-            await self._subscription.close()
-            raise
-
-    async def close(self) -> None:
-        if self._subscription:
-            await self._subscription.close()
-        if self._consumer and self._hub.bus.connected:
-            await self._hub.bus.publish(f"{self._hub.prefix}.CONSUMER.DELETE.{self._stream}.{self._consumer}", b"")
-
-    async def _create(self) -> None:
-        start = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._last + 1} if self._last else self._start
-        config = {
-            "ack_policy": "none",
-            "filter_subject": self._pattern,
-            "replay_policy": "instant",
-            "inactive_threshold": FORGET_SECONDS * layout.NS,
-            "mem_storage": True,
-            "num_replicas": 1,
-            **start,
-        }
-        info = await self._hub.api(f"CONSUMER.CREATE.{self._stream}", {"stream_name": self._stream, "config": config})
-        self._consumer = info["name"]
-        self._requested = 0
-        self.pending = int(info.get("num_pending") or 0)
-
-    async def present(self) -> AsyncIterator[Stored]:
-        """What was in the stream when the reader was opened, then end."""
-        while self.pending:
-            message = await self.next(PULL_SECONDS)
-            if message:
-                yield message
-
-    async def next(self, seconds: float) -> Stored | None:
-        """The next message, or None when none came within `seconds`."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        while True:
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                return None
-            if self._requested <= 0:
-                await self._ask()
-            message = await self._receive(min(left, PULL_SECONDS + PULL_GRACE_SECONDS))
-            if message is not None:
-                return message
-
-    async def _ask(self) -> None:
-        body = {"batch": BATCH, "expires": int(PULL_SECONDS * layout.NS)}
-        subject = f"{self._hub.prefix}.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
-        await self._hub.bus.publish(subject, json.dumps(body).encode(), reply=self._inbox)
-        self._requested = BATCH
-
-    async def _receive(self, seconds: float) -> Stored | None:
-        """One message; None when nothing or only a status came."""
-        try:
-            message = await asyncio.wait_for(self._messages.get(), seconds)
-        except TimeoutError:
-            if seconds >= PULL_SECONDS:  # not even "nothing came": the request or the consumer is lost
-                await self._create()
-            return None
-        status = message.headers.get("Status")
-        if status is not None:
-            self._requested = 0
-            if status not in ("404", "408"):  # 409 consumer deleted, 503 nobody there
-                await self._create()
-            return None
-        return self._taken(message)
-
-    def _taken(self, message: Message) -> Stored | None:
-        sequence, stored, pending = delivery(message.reply)
-        self._requested -= 1
-        self.pending = pending
-        if sequence <= self._last:
-            return None
-        self._last = sequence
-        return Stored(
-            subject=message.subject,
-            sequence=sequence,
-            stored=stored,
-            body=message.data,
-            headers=message.headers,
-            pending=pending,
-        )
-
-
-def new_inbox() -> str:
-    return f"_INBOX.{nuid.new()}"
-
-
-def delivery(reply: str) -> tuple[int, datetime, int]:
-    """Stream sequence, time stored and messages pending, from the reply subject of a delivered message (ADR-15).
-
-    `$JS.ACK.STREAM.CONSUMER.DELIVERED.SSEQ.CSEQ.NANOSECONDS.PENDING`, or the longer form with domain and account
-    behind `$JS.ACK` and a random token at the end.
-    """
-    tokens = reply.split(".")
-    if tokens[:2] != ["$JS", "ACK"] or len(tokens) < 9:
-        raise ConnectionFailed(
-            f"the hub delivered a message with reply subject {reply!r}: that is not JetStream's form"
-        )
-    first = 2 if len(tokens) == 9 else 4
-    sequence, _, nanoseconds, pending = (int(token) for token in tokens[first + 3 : first + 7])
-    return sequence, datetime.fromtimestamp(nanoseconds / layout.NS, UTC), pending
 
 
 def _checked(answer: dict[str, Any], what: str) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from agent import subjects
-from agent.fleet.hub import Hub, Stored
+from agent.fleet.hub import Hub
 from agent.fleet.presence import Device, Presence, devices
+from agent.fleet.reading import Stored
 
 
 async def read_devices(hub: Hub) -> list[Device]:

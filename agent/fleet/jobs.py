@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from agent import subjects
 from agent.errors import UsageError
-from agent.fleet.hub import Hub, Stored
+from agent.fleet.hub import Hub
+from agent.fleet.reading import Stored
 from agent.fleet.tracking import Result, Tracker, fold, parse_result
 from agent.payloads import Command, rfc3339
 from leafnode.base import nuid
