@@ -52,6 +52,8 @@ def start_ms(make: Callable[[], Broker]) -> tuple[Broker, float]:
         try:
             load.Client(broker.port).close()
         except OSError:
+            if not broker.alive():
+                raise RuntimeError(f"{broker.argv} did not start:\n{broker.output()}") from None
             time.sleep(0.002)
         else:
             return broker, (time.perf_counter() - began) * 1000
@@ -91,7 +93,7 @@ def main() -> int:
 def run(folder: Path, rounds: int, only: str | None) -> None:
     ours, our_start = start_ms(lambda: leafnode(folder / "leafnode", config=jetstream(folder / "leafnode")))
     stock, stock_start = start_ms(lambda: stock_hub(folder / "stock", config=jetstream(folder / "stock")))
-    always = jetstream(folder / "safe", "sync_interval: always")
+    always = jetstream(folder / "safe", ", sync_interval: always")
     safe, _ = start_ms(lambda: stock_hub(folder / "safe", config=always))
     try:
         print(f"{'':<40} {'leafnode':>12} {'nats-server':>12} {'':<6} {'ratio':>7} {'to safe':>7}")
