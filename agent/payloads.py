@@ -44,7 +44,9 @@ class _Body:
             value = getattr(self, each.name)
             if not (each.metadata.get("sparing") and value == each.default):
                 values[each.name] = value
-        return json.dumps(values, separators=(",", ":"), ensure_ascii=False, default=_json_value).encode()
+        return json.dumps(values, separators=(",", ":"), ensure_ascii=False, default=_json_value).encode(
+            errors="replace"
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

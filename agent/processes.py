@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,44 +55,70 @@ async def run(
     Never raises for what the program does, or for a program that is not there.
     """
     inherited = {name: value for name, value in os.environ.items() if name not in _OURS}
+    loop = asyncio.get_running_loop()
     try:
-        child = await asyncio.create_subprocess_exec(
+        transport, protocol = await loop.subprocess_exec(
+            lambda: _Protocol(READ_BYTES, loop),
             *argv,
-            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             cwd=cwd,
             env={**inherited, **(env or {})},
             start_new_session=True,
-            limit=READ_BYTES,
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         return Ended(None, error=f"{argv[0]} cannot be started: {reason}")
+    child = _Child(asyncio.subprocess.Process(transport, protocol, loop), protocol.exited)
     try:
         return await _follow(child, timeout_s, output_bytes, stdin)
     except asyncio.CancelledError:
-        _signal(child, signal.SIGKILL)
-        await child.wait()
+        child.signal(signal.SIGKILL)
+        await child.exited.wait()
         raise
     finally:
-        child._transport.close()  # type: ignore[attr-defined]  # pipes that a grandchild holds open stay open otherwise
+        transport.close()
 
 
-async def _follow(child: asyncio.subprocess.Process, timeout_s: float, limit: int, stdin: bytes | None) -> Ended:
+class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):
+    """Tells when the program itself ended. The library's `wait` also waits for its pipes, which a grandchild may hold
+    open for ever."""
+
+    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit, loop)
+        self.exited = asyncio.Event()
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self.exited.set()
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    process: asyncio.subprocess.Process
+    exited: asyncio.Event
+
+    def signal(self, number: int) -> None:
+        """To the whole group: its id is the child's."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+
+async def _follow(child: _Child, timeout_s: float, limit: int, stdin: bytes | None) -> Ended:
     out, err = _Kept(limit), _Kept(limit)
-    assert child.stdout
-    assert child.stderr
+    assert child.process.stdout
+    assert child.process.stderr
     readers = [
-        asyncio.create_task(out.read(child.stdout), name="stdout"),
-        asyncio.create_task(err.read(child.stderr), name="stderr"),
-        asyncio.create_task(_feed(child, stdin), name="stdin"),
+        asyncio.create_task(out.read(child.process.stdout), name="stdout"),
+        asyncio.create_task(err.read(child.process.stderr), name="stderr"),
+        asyncio.create_task(_feed(child.process, stdin), name="stdin"),
     ]
     timed_out = False
     try:
         try:
             async with asyncio.timeout(timeout_s):
-                await child.wait()
+                await child.exited.wait()
         except TimeoutError:
             timed_out = True
             await _end(child)
@@ -100,7 +127,8 @@ async def _follow(child: asyncio.subprocess.Process, timeout_s: float, limit: in
         for reader in readers:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
-    return Ended(child.returncode, out.text(), err.text(), out.truncated or err.truncated, timed_out)
+    truncated = out.truncated or err.truncated
+    return Ended(child.process.returncode, out.text(), err.text(), truncated, timed_out)
 
 
 async def _feed(child: asyncio.subprocess.Process, stdin: bytes | None) -> None:
@@ -112,21 +140,14 @@ async def _feed(child: asyncio.subprocess.Process, stdin: bytes | None) -> None:
         child.stdin.close()
 
 
-async def _end(child: asyncio.subprocess.Process) -> None:
-    _signal(child, signal.SIGTERM)
-    try:
+async def _end(child: _Child) -> None:
+    """Ask, then insist: the whole group, also when its leader ended by itself."""
+    child.signal(signal.SIGTERM)
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(GRACE_SECONDS):
-            await child.wait()
-    except TimeoutError:
-        pass
-    _signal(child, signal.SIGKILL)  # whatever is left of the group, also when its leader ended by itself
-    await child.wait()
-
-
-def _signal(child: asyncio.subprocess.Process, number: int) -> None:
-    """To the whole group: its id is the child's."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, number)
+            await child.exited.wait()
+    child.signal(signal.SIGKILL)
+    await child.exited.wait()
 
 
 class _Kept:

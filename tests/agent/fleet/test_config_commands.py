@@ -1,10 +1,17 @@
 """`fleet config` with a real hub: set, watch, look back, undo."""
 
 import asyncio
+import io
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from agent.errors import UsageError
+from agent.fleet.arguments import parse
+from agent.fleet.cli_config import desired
 from agent.fleet.exits import Exit
 from tests.agent.fleet.conftest import DEADLINE_SECONDS, Cli
 from tests.agent.fleet.fake_device import FakeDevice
@@ -57,14 +64,14 @@ async def test_a_device_that_does_not_report_is_waited_for_until_the_timeout(fle
         await device.report("m", {})
         ended = await fleet("config", "set", "m", "a=1", "--all", "--timeout", "0.5")
     assert ended.code is Exit.INCOMPLETE
-    assert ended.last == "1 devices: 0 applied, 1 waiting (pi-1 waiting)"
+    assert ended.last == "1 device: 0 applied, 1 waiting (pi-1 waiting)"
 
 
 async def test_a_name_that_no_device_knows_is_said(fleet: Cli, hub: Broker) -> None:
     async with FakeDevice(hub.url, "pi-1", items=("mqtt",)):
         ended = await fleet("config", "set", "mqqt", "a=1", "--all")
     assert ended.code is Exit.INCOMPLETE
-    assert "1 devices: 0 applied, 1 no item" in ended.err
+    assert "1 device: 0 applied, 1 no item" in ended.err
     assert "no device in this layer has an item 'mqqt'" in ended.last
 
 
@@ -90,32 +97,50 @@ async def test_ctrl_c_leaves_the_change_and_says_where_it_stands(fleet: Cli, hub
     assert b"interrupted: the change stays" in err
 
 
-async def test_values_from_everywhere(fleet: Cli, tmp_path: Path) -> None:
-    file = tmp_path / "m.json"
-    file.write_text('{"a": 1, "b": {"c": 2}}')
+async def test_values_are_laid_on_or_replace(fleet: Cli) -> None:
     layer = ("--all", "--detach")
 
     async def value() -> Any:
         return (await fleet("config", "get", "m", "--json")).objects[0]["value"]
 
-    await fleet("config", "set", "m", "--file", str(file), *layer)
+    await fleet("config", "set", "m", "-", *layer, stdin='{"a": 1, "b": {"c": 2}}')
     assert await value() == {"a": 1, "b": {"c": 2}}
     await fleet("config", "set", "m", "b.d=3", *layer)
     assert await value() == {"a": 1, "b": {"c": 2, "d": 3}}
     await fleet("config", "set", "m", "b.d=4", "--replace", *layer)
     assert await value() == {"b": {"d": 4}}
-    await fleet("config", "set", "m", '{"x": [1]}', *layer)
-    assert await value() == {"x": [1]}
-    await fleet("config", "set", "m", "-", *layer, stdin='{"y": 1}')
-    assert await value() == {"y": 1}
-    await fleet("config", "set", "m", "--text", "-", *layer, stdin="hello\n")
-    assert await value() == {"text": "hello\n"}
-    bad = await fleet("config", "set", "m", "-", *layer, stdin="hello")
-    assert bad.code is Exit.USAGE
-    assert "stdin is not JSON" in bad.err
-    missing = await fleet("config", "set", "m", "--file", str(tmp_path / "none"), *layer)
-    assert missing.code is Exit.USAGE
-    assert "cannot be read" in missing.err
+
+
+def given_values(*words: str) -> tuple[dict[str, Any], bool]:
+    return desired(parse(["config", "set", "m", "--all", *words]))
+
+
+def test_values_from_words_files_and_stdin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "m.json"
+    file.write_text('{"a": 1}')
+    assert given_values("a.b=1", "c=x") == ({"a": {"b": 1}, "c": "x"}, True)
+    assert given_values("a=1", "--replace") == ({"a": 1}, False)
+    assert given_values('{"x": [1]}') == ({"x": [1]}, False)
+    assert given_values("--file", str(file)) == ({"a": 1}, False)
+    assert given_values("--text", str(file)) == ({"text": '{"a": 1}'}, False)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hello\n"))
+    assert given_values("--text", "-") == ({"text": "hello\n"}, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ((), "give the values once"),
+        (("a=1", "--file", "x"), "give the values once"),
+        (("--file", "/nonexistent/m.json"), "/nonexistent/m.json cannot be read: No such file"),
+        (("-",), "stdin is not JSON"),
+        (("{a}",), "the value is not JSON"),
+    ],
+)
+def test_values_that_cannot_be_used(words: tuple[str, ...], answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hello"))
+    with pytest.raises(UsageError, match=answer):
+        given_values(*words)
 
 
 async def test_history_diff_and_revert(fleet: Cli) -> None:
@@ -153,7 +178,7 @@ async def test_rm_takes_keys_or_the_whole_value_and_devices_follow(fleet: Cli, h
     async with FakeDevice(hub.url, "pi-1", items=("m",)):
         await fleet("config", "set", "m", "a.x=1", "b=2", "--all")
         some = await fleet("config", "rm", "m", "a.x", "--all")
-        assert (some.code, some.last) == (Exit.OK, "1 devices: 1 applied")
+        assert (some.code, some.last) == (Exit.OK, "1 device: 1 applied")
         assert (await fleet("config", "get", "m", "--json")).objects[0]["value"] == {"b": 2}
         whole = await fleet("config", "rm", "m", "--all")
         assert whole.code is Exit.OK
