@@ -43,9 +43,23 @@ def main(argv: list[str] | None = None) -> int:
         logging.getLogger("agent").critical("%s", error)
         return EXIT_FAILED
     except BaseExceptionGroup as errors:
-        logging.getLogger("agent").critical("agent failed", exc_info=errors)
+        expected, others = errors.split(FleetError)
+        for each in _flat(expected):
+            logging.getLogger("agent").critical("%s", each)
+        if others:
+            logging.getLogger("agent").critical("agent failed", exc_info=others)
         return EXIT_FAILED
     return 0
+
+
+def _flat(errors: BaseExceptionGroup[FleetError] | None) -> list[BaseException]:
+    """The errors themselves, whatever task groups they came through."""
+    if errors is None:
+        return []
+    found: list[BaseException] = []
+    for each in errors.exceptions:
+        found += _flat(each) if isinstance(each, BaseExceptionGroup) else [each]
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -119,6 +119,7 @@ async def _session(settings: Settings, bus: Bus, ledger: Ledger) -> None:
             if bus.options.hub_domain:
                 await ensure(bus, settings.telemetry)
             group.create_task(configuration.follow(), name="config")
+            group.create_task(configuration.apply(), name="config apply")
             if settings.commands.enabled:
                 group.create_task(commands.run(), name="commands")
     finally:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
+from agent.edges import Edge
 from agent.errors import ApiError, ConnectionFailed, NotAnswered
 from agent.jetstream import INTERRUPTED, NANOSECONDS, Inbox, JetStream, Message, delivered
 from leafnode.base import nuid
@@ -189,12 +190,12 @@ class Bucket:
         """
         seen = 0
         told = False
-        failing = False
+        edge = Edge(log, f"watch of {self.name}")
         while True:
             try:
                 async with contextlib.aclosing(self._follow(patterns or (">",), "", after=seen)) as entries:
                     async for entry in entries:
-                        failing = False
+                        edge.works()
                         if entry is not None:
                             seen = max(seen, entry.revision)
                             yield entry
@@ -202,9 +203,7 @@ class Bucket:
                             told = True
                             yield None
             except (NotAnswered, ConnectionFailed, ApiError) as error:
-                if not failing:
-                    log.info("watch waits bucket=%s reason=%r", self.name, str(error))
-                failing = True
+                edge.failed(error)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow(

@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
-from agent.errors import ConnectionFailed, NotAnswered
+from agent.errors import ConnectionFailed, NotAnswered, NotConnected
 from agent.identity import Credentials, read_credentials
 from agent.jetstream import INTERRUPTED, JetStream, Message
 
@@ -200,8 +200,10 @@ class Bus:
         """Hand a message to the connection: at most once, nobody says whether it arrived.
 
         Raises:
-            ConnectionFailed: closed, or too much waits for a reconnection.
+            ConnectionFailed: not connected. Nothing is kept for later: who needs that uses JetStream.
         """
+        if not self.connected:
+            raise ConnectionFailed(f"cannot publish to {subject}: not connected")
         try:
             await self._client.publish(subject, data, reply=reply, headers=dict(headers) if headers else None)
         except (nats.errors.Error, OSError) as error:
@@ -218,8 +220,10 @@ class Bus:
         """The first answer.
 
         Raises:
-            NotAnswered: nobody listens, or nobody answered in time.
+            NotAnswered: nobody listens, or nobody answered in time; NotConnected: it was not sent.
         """
+        if not self.connected:
+            raise NotConnected(f"no answer on {subject}: not connected")
         task = asyncio.current_task()
         cancels = task.cancelling() if task else 0
         try:

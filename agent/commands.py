@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from agent import processes, subjects
 from agent.bus import Bus
+from agent.edges import Edge
 from agent.errors import ApiError, FleetError, PayloadError, UsageError
 from agent.jetstream import NANOSECONDS, Message
 from agent.ledger import Ledger, LedgerError, Record, command_of
@@ -72,7 +73,7 @@ class Commands:
         self._settings = settings
         self._now = now
         self._recent: deque[CommandResult] = deque(maxlen=RECENT)
-        self._trouble = ""
+        self._edge = Edge(log, "commands")
 
     def recent(self) -> list[CommandResult]:
         """The newest outcomes, newest first; safe to call from another thread."""
@@ -84,7 +85,7 @@ class Commands:
             if record.result:
                 self._recent.appendleft(record.result)
         for record in await self._ledger.interrupted():
-            if command_of(record).on_unknown == "report":
+            if not _may_repeat(record):
                 log.warning("command interrupted id=%s outcome=unknown", record.id)
                 await self._finish(self._result(record, "unknown", error="the agent ended while it ran"))
 
@@ -100,7 +101,7 @@ class Commands:
                     )
                     ready = True
                     log.info("commands ready consumer=%s", subjects.command_consumer(self._device))
-                self._recovered()
+                self._edge.works()
                 for message in await self._bus.hub.fetch(
                     subjects.STREAM_COMMANDS, subjects.command_consumer(self._device), wait_s=FETCH_SECONDS
                 ):
@@ -109,22 +110,8 @@ class Commands:
                 raise
             except FleetError as error:
                 ready = False
-                self._troubled(error)
+                self._edge.failed(_in_words(error))
                 await asyncio.sleep(RETRY_SECONDS)
-
-    def _troubled(self, error: FleetError) -> None:
-        """One line when it begins, not one for each attempt."""
-        text = str(error)
-        if isinstance(error, ApiError) and error.is_missing:
-            text = f"stream {subjects.STREAM_COMMANDS} does not exist at the hub: run 'fleet init' there"
-        if not self._trouble:
-            log.warning("commands wait reason=%r", text)
-        self._trouble = text
-
-    def _recovered(self) -> None:
-        if self._trouble:
-            log.info("commands go on")
-        self._trouble = ""
 
     # One message
 
@@ -154,7 +141,7 @@ class Commands:
         except PayloadError as error:
             await self._finish(self._result(record, "refused", error=str(error)))
             return
-        if record.state == "started" and command.on_unknown == "report":
+        if record.state == "started" and not _may_repeat(record):
             await self._finish(self._result(record, "unknown", error="the agent ended while it ran"))
         elif refusal := self._refusal(record, command):
             await self._finish(self._result(record, "refused", error=refusal))
@@ -190,6 +177,9 @@ class Commands:
                 stdin=command.stdin.encode() if command.stdin is not None else None,
             )
             await notice
+        except asyncio.CancelledError:
+            await self._finish(self._stopped(record, started, attempt))
+            raise
         finally:
             notice.cancel()
         return CommandResult(
@@ -205,6 +195,19 @@ class Commands:
             finished=self._now(),
             attempt=attempt,
             error=ended.error,
+        )
+
+    def _stopped(self, record: Record, started: datetime, attempt: int) -> CommandResult:
+        """An orderly stop of the agent kills the command: that is known, so it is not `unknown`."""
+        return CommandResult(
+            id=record.id,
+            device=self._device,
+            step="outcome",
+            outcome="failed",
+            started=started,
+            finished=self._now(),
+            attempt=attempt,
+            error="killed, because the agent was stopped while it ran",
         )
 
     async def _tell_started(self, command_id: str, started: datetime, attempt: int) -> None:
@@ -248,8 +251,22 @@ class Commands:
         )
 
 
+def _may_repeat(record: Record) -> bool:
+    """Whether a command that was interrupted is run again."""
+    try:
+        return command_of(record).on_unknown == "retry"
+    except PayloadError:
+        return False
+
+
+def _in_words(error: FleetError) -> Exception | str:
+    if isinstance(error, ApiError) and error.is_missing:
+        return f"stream {subjects.STREAM_COMMANDS} does not exist at the hub: run 'fleet init' there"
+    return error
+
+
 @contextlib.asynccontextmanager
-async def _kept_alive(bus: Bus, message: Message, every_s: float) -> Any:
+async def _kept_alive(bus: Bus, message: Message, every_s: float) -> AsyncIterator[None]:
     """Tell the consumer every so often that the message is being worked on."""
 
     async def beat() -> None:

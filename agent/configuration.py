@@ -17,12 +17,14 @@ from agent import desired, subjects
 from agent.apply import Applied, Applier
 from agent.bucket import Bucket, Entry
 from agent.bus import Bus
+from agent.edges import Edge
 from agent.errors import FleetError
 from agent.payloads import ConfigStatus, rfc3339
 from agent.settings import Settings
 
 log = logging.getLogger(__name__)
 
+SETTLE_SECONDS: Final = 0.1  # of quiet before a change is applied: layers that come together are merged first
 RETRY_SECONDS: Final = 2.0  # between attempts to report
 
 
@@ -45,6 +47,9 @@ class Configuration:
         self._unreported: dict[str, ConfigStatus] = {}
         self._report_now = asyncio.Event()
         self._now = now
+        self._complete = False
+        self._changed: set[str] = set()
+        self._apply_now = asyncio.Event()
         self._seen_at: dict[str, datetime] = {}
 
     def rows(self) -> list[dict[str, Any]]:
@@ -63,28 +68,36 @@ class Configuration:
         ]
 
     async def follow(self) -> None:
-        """Apply what is desired, now and at each change, for ever."""
+        """Learn what is desired, now and at each change, for ever."""
         bucket = Bucket(self._bus.local, subjects.BUCKET_CONFIG)
-        complete = False
         for name, applier in self._appliers.items():
             if applier.last and applier.last.state != "pending":
                 self._report(name, applier.last)
         async with contextlib.aclosing(bucket.watch(*desired.patterns(self._device, self._groups))) as entries:
             async for entry in entries:
                 if entry is None:
-                    complete = True
-                    for name in self._appliers:
-                        await self._apply(name)
                     log.info("config complete items=%d layers=%d", len(self._appliers), len(self._layers))
-                    continue
-                self._take(entry)
-                name = desired.item_of(entry.key)
-                if complete and name in self._appliers:
-                    await self._apply(name)
+                    self._complete = True
+                    self._changed.update(self._appliers)
+                else:
+                    self._take(entry)
+                if self._complete:
+                    self._apply_now.set()
+
+    async def apply(self) -> None:
+        """Bring changed items about, for ever. A burst of changes, such as a mirror that fills, is one change."""
+        while True:
+            await self._apply_now.wait()
+            await asyncio.sleep(SETTLE_SECONDS)
+            self._apply_now.clear()
+            while self._changed:
+                await self._apply(self._changed.pop())
 
     def _take(self, entry: Entry) -> None:
-        if desired.item_of(entry.key) not in self._appliers:
+        name = desired.item_of(entry.key)
+        if name not in self._appliers:
             return
+        self._changed.add(name)
         if entry.is_put:
             self._layers[entry.key] = desired.Layer(entry.key, entry.revision, entry.value)
         else:
@@ -122,7 +135,7 @@ class Configuration:
     async def report(self) -> None:
         """Deliver reports, for ever."""
         bucket = Bucket(self._bus.hub, subjects.BUCKET_CONFIG_STATUS)
-        failing = False
+        edge = Edge(log, "config status")
         while True:
             await self._report_now.wait()
             self._report_now.clear()
@@ -130,12 +143,10 @@ class Configuration:
                 try:
                     await bucket.put(subjects.config_status(self._device, name), status.to_bytes())
                 except FleetError as error:
-                    if not failing:
-                        log.warning("config status waits item=%s reason=%r", name, str(error))
-                    failing = True
+                    edge.failed(error)
                     self._report_now.set()
                     await asyncio.sleep(RETRY_SECONDS)
                     break
                 if self._unreported.get(name) is status:
                     del self._unreported[name]
-                failing = False
+                edge.works()

@@ -7,6 +7,7 @@ FleetError
     QueryError           a query expression cannot be evaluated: carries the device's own words
     ConnectionFailed     the broker cannot be reached or refuses us
     NotAnswered          a request got no answer: nobody listens, or nobody in time
+        NotConnected     it was not even sent
     ApiError             JetStream refused: carries code, err_code and the server's description
 """
 
@@ -36,6 +37,10 @@ class ConnectionFailed(FleetError):  # noqa: N818 (a state, not a mistake of the
 
 
 class NotAnswered(FleetError):  # noqa: N818 (as above)
+    pass
+
+
+class NotConnected(NotAnswered):
     pass
 
 

@@ -15,7 +15,8 @@ from typing import Any, Final, Literal
 from agent import subjects
 from agent.bucket import Bucket
 from agent.bus import Bus
-from agent.errors import FleetError
+from agent.edges import Edge
+from agent.errors import FleetError, NotAnswered, NotConnected
 from agent.payloads import Inventory, Presence
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class PresenceTask:
         self._interval_s = interval_s
         self._started = datetime.now(UTC)
         self._seq = 0
-        self._failing = False
+        self._edge = Edge(log, "presence")
 
     async def run(self) -> None:
         """For ever."""
@@ -45,20 +46,14 @@ class PresenceTask:
             wait_s = self._interval_s
             try:
                 await self._put("up")
-                if self._failing:
-                    log.info("presence goes on")
-                self._failing = False
+                self._edge.works()
             except FleetError as error:
-                if not self._failing:
-                    log.warning("presence waits reason=%r hint=%r", str(error), "a hub is prepared by: fleet init")
-                self._failing = True
+                self._edge.failed(f"{error}; a hub is prepared by: fleet init" if _is_missing(error) else error)
                 wait_s = min(RETRY_SECONDS, wait_s)
             await asyncio.sleep(wait_s)
 
     async def stopped(self, reason: str) -> None:
         """Say that this is an orderly stop; a hub that is away does not hold it up."""
-        if self._failing:
-            return
         with contextlib.suppress(FleetError, TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self._put("down", reason)
@@ -125,6 +120,11 @@ class InventoryTask:
         )
         await self._bucket.put(self._device, body.to_bytes())
         self._put_digest = digest
+
+
+def _is_missing(error: FleetError) -> bool:
+    """Whether the bucket itself may be absent: connected, and yet nobody takes what is put."""
+    return isinstance(error, NotAnswered) and not isinstance(error, NotConnected)
 
 
 def digest_of(values: Any) -> str:

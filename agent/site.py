@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from agent import subjects
 from agent.bus import Bus
+from agent.edges import Edge
 from agent.errors import FleetError
 from agent.jetstream import NANOSECONDS
 from agent.settings import Telemetry
@@ -54,16 +55,15 @@ CONFIG_HISTORY: Final = 20  # revisions of a key, as the bucket itself keeps (do
 
 async def ensure(bus: Bus, telemetry: Telemetry) -> None:
     """Return once the site's streams exist. What an operator configured beyond these settings stays as it is."""
-    failing = False
+    edge = Edge(log, "site streams")
     for config in streams(bus.options.hub_domain, telemetry):
         while True:
             try:
                 if await bus.local.stream_info(config["name"]) is None:
                     await bus.local.ensure_stream(config)
                     log.info("stream created name=%s", config["name"])
+                edge.works()
                 break
             except FleetError as error:
-                if not failing:
-                    log.warning("site streams wait name=%s reason=%r", config["name"], str(error))
-                failing = True
+                edge.failed(error)
                 await asyncio.sleep(RETRY_SECONDS)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from agent import subjects
 from agent.bus import Bus
+from agent.edges import Edge
 from agent.errors import FleetError
 from agent.facts.table import Facts
 from agent.payloads import Reading
@@ -106,7 +107,7 @@ class TelemetryTask:
 
     async def send(self) -> None:
         """For ever, oldest first."""
-        failing = False
+        edge = Edge(log, "telemetry")
         told = 0
         while True:
             await self._work.wait()
@@ -118,13 +119,11 @@ class TelemetryTask:
                         subjects.telemetry(self._device, reading.metric), reading.to_bytes(), message_id=message_id
                     )
                 except FleetError as error:
-                    if not failing:
-                        log.warning("telemetry waits reason=%r", str(error))
-                    failing = True
+                    edge.failed(error)
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 self._outbox.sent(message_id)
-                if failing:
-                    log.info("telemetry goes on dropped=%d", self._outbox.dropped - told)
+                edge.works()
+                if self._outbox.dropped > told:
+                    log.warning("readings dropped count=%d reason=queue-full", self._outbox.dropped - told)
                     told = self._outbox.dropped
-                failing = False
