@@ -31,7 +31,7 @@ def site(*, name: str, folder: Path, hub_port: int) -> str:
 server_name: {name}
 jetstream {{ domain: {name}, store_dir: "{folder / "js"}" }}
 leafnodes {{
-  reconnect: 1s
+  reconnect: 250ms
   remotes: [ {{ url: "nats-leaf://127.0.0.1:{hub_port}", deny_exports: [{denied}] }} ]
 }}
 """

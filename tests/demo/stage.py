@@ -29,7 +29,7 @@ from tests.support.servers import PYTHON, Broker, Process, leafnode, stock_hub
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS: Final = 30.0  # for anything to come true on a loaded machine; most of it takes one or two
-COMMAND_SECONDS: Final = 60.0  # a `fleet` command that has not ended by then never will
+COMMAND_SECONDS: Final = 75.0  # a `fleet` command that has not ended by then never will: it waits up to 60 itself
 ENDING_SECONDS: Final = 5.0  # between SIGTERM and SIGKILL
 LOOK_EVERY_SECONDS: Final = 0.1
 TAIL_LINES: Final = 15  # of a log, when something did not come true

@@ -174,20 +174,43 @@ def _watch_backlog(stage: Stage, deadline: float) -> None:
         time.sleep(1)
 
 
+def power_cut(stage: Stage) -> str:
+    roof = stage.sites["roof"]
+    number = streams.look(streams.publish(roof.url, "tele.door.closed", b'{"v":1,"device":"door","value":0}'))
+    published = _newest_of_pico(stage)
+    stage.tell.command(f"kill -9 {roof.pid}")
+    roof.kill()
+    stage.tell.say(f"Number {number} was just acknowledged. The broker starts again:")
+    roof.start()
+    after = streams.look(streams.read(roof.url, "TELEMETRY"))
+    stage.check(len(after) >= number, f"the {number} acknowledged readings are there, not {len(after)}", roof.log)
+    last = after[number - 1]
+    stage.check(
+        (last.seq, last.subject) == (number, "tele.door.closed"), f"number {number} is the one acknowledged", roof.log
+    )
+    stage.tell.say(f"{len(after)} readings are there, the one that was just acknowledged among them.")
+    stage.until(
+        "the Pico goes on where it was", lambda: _newest_of_pico(stage) > published, log=stage.devices[PICO].log
+    )
+    return f"all {number} acknowledged readings survived kill -9; agents and Pico found back by themselves"
+
+
 def drain(stage: Stage) -> str:
     at_roof, at_hub = stage.sites["roof"], stage.hub
     stage.links["roof"].accept()
     stage.until("the hub has the roof back", lambda: "roof" in stage.linked(), log=at_roof.log)
     upto = _last(stage, "roof")
     stage.tell.say(f"The link is back. The hub must now get everything up to the roof's number {upto}:")
-    said = [""]
+    told = [0.0]
 
     def drained() -> bool:
-        stage.tell.printed(now) if (now := _backlog(stage)) != said[0] else None
-        said[0] = now
+        if time.monotonic() - told[0] >= 1:
+            stage.tell.printed(_backlog(stage))
+            told[0] = time.monotonic()
         return max(_origins(stage), default=0) >= upto
 
     stage.until("the hub has caught up", drained, seconds=DRAIN_SECONDS, log=at_hub.log)
+    stage.tell.printed(_backlog(stage))
     _check_exactly_once(stage, upto)
     log = stage.devices[ROOF[0]].log
     stage.until("the roof took up what was configured meanwhile", lambda: _targets(stage) == [19, 19, 19], log=log)
@@ -208,6 +231,7 @@ STEPS: Final = (
     Step("Change configuration", "A small heating service on each device has one managed file.", configure),
     Step("A command for later", "A command for a device that is off waits for it, and runs once.", command),
     Step("Cut a link", "The roof loses its way to the hub.", outage),
+    Step("Pull the plug", "As if that was not enough, the roof's broker dies without a warning.", power_cut),
     Step("Restore the link", "What piled up drains to the hub, which must end up with everything, once.", drain),
 )
 
@@ -217,6 +241,12 @@ STEPS: Final = (
 
 def _last(stage: Stage, site: str) -> int:
     return streams.look(streams.last_seq(stage.sites[site].url, "TELEMETRY"))
+
+
+def _newest_of_pico(stage: Stage) -> int:
+    """The Pico's own number of its newest reading at the roof."""
+    body = streams.look(streams.newest(stage.sites["roof"].url, "TELEMETRY", f"tele.{PICO}.temp"))
+    return int(json.loads(body)["seq"])
 
 
 def _keeps_readings(stage: Stage, site: str) -> bool:
@@ -271,6 +301,9 @@ def _check_exactly_once(stage: Stage, upto: int) -> None:
     changed = [each.origin for each in there if (each.subject, each.body) != _content(here[each.origin])]
     stage.check(not changed, f"the hub has the same bytes (others: {changed[:5]})", stage.hub.log)
     stage.tell.say(f"Counted: numbers 1 to {upto} of the roof, {len(there)} messages at the hub, 0 missing, 0 twice.")
+    numbers = [json.loads(each.body)["seq"] for each in there if each.subject == f"tele.{PICO}.temp"]
+    stage.check(numbers == list(range(1, len(numbers) + 1)), "the Pico's readings are all there, once, in its order")
+    stage.tell.say(f"The Pico numbers its readings itself: 1 to {len(numbers)} are at the hub, 0 missing, 0 twice.")
 
 
 def _content(kept: streams.Kept) -> tuple[str, bytes]:

@@ -65,6 +65,12 @@ async def counts(url: str, stream: str, pattern: str) -> Mapping[str, int]:
         return info.state.subjects or {}
 
 
+async def newest(url: str, stream: str, subject: str) -> bytes:
+    """The body of the newest message on a subject."""
+    async with client(url) as connection:
+        return (await connection.jetstream().get_last_msg(stream, subject)).data or b""
+
+
 async def publish(url: str, subject: str, body: bytes) -> int:
     """Publish and wait for the acknowledgement; the number it was stored under."""
     async with client(url) as connection:
