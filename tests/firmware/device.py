@@ -54,7 +54,7 @@ async def publish(pub, count, pause_ms, names, watched):
 
 
 class Watched:
-    """Readings whose end is not known. Of those in flash only the numbers are kept, so that RAM holds them."""
+    """Readings whose end is not known. Of those in flash only the numbers are kept, so that many fit RAM."""
 
     def __init__(self, store):
         self.store = store

@@ -8,7 +8,7 @@ import asyncio
 import os
 import random
 
-from picoleaf import ConfigError, Publisher, check_name, members, nats, policy
+from picoleaf import ConfigError, Publisher, check_name, configured, members, nats, policy
 from picoleaf.clock import Clock, parse_ntp
 from picoleaf.flash import Log
 from picoleaf.link import NOTHING, parse_id, parse_server
@@ -432,6 +432,33 @@ def check_settings():
     assert parse_server("nats://u:p@h:4333/") == ("h", 4333, "u", "p")
     assert parse_server("10.0.0.1") == ("10.0.0.1", 4222, "", "")
     raises(ValueError, parse_server, "nats://h:x")
+
+
+class Machine:
+    """The board's `machine` module, as far as the chip's own sensor needs it."""
+
+    class ADC:
+        def __init__(self, channel):
+            assert channel == 4
+
+        def read_u16(self):
+            return 14_000  # 0.705 V
+
+
+def check_the_chips_own_sensor():
+    sys.modules["machine"] = Machine
+    from picoleaf.sensors import onboard
+
+    assert onboard.reader({})() == 27.6
+    assert onboard.reader({"offset": -1.5})() == 26.1
+
+
+def check_the_simulated_sensor():
+    sensor = configured({"kind": "simulated", "name": "oven", "middle": 200, "swing": 5, "keep": "latest"}, 3)
+    values = [sensor.read() for _ in range(120)]
+    assert (sensor.name, sensor.every, sensor.unit, sensor.keep) == ("oven", 3, "C", "latest")
+    assert 195 <= min(values) < 196
+    assert 204 < max(values) <= 205
 
 
 def check_ids_in_headers():

@@ -65,6 +65,8 @@ class Device(Process):
     def begin(self, count: int = 0, pause_ms: int = 10, *flags: str) -> "Device":
         self.file.write_text(json.dumps(self.settings))
         self.argv = self.host.command(str(DEVICE), str(FIRMWARE), str(self.file), str(count), str(pause_ms), *flags)
+        with self.log.open("a") as log:
+            log.write("\n")  # a killed device may have left half a line
         self.start()
         return self
 
