@@ -96,6 +96,9 @@ class MemoryStore:
         return []
 
     async def load_contents(self, stream_id: int) -> LoadedContents:
+        return self.contents_now(stream_id)
+
+    def contents_now(self, stream_id: int) -> LoadedContents:
         table = self._tables.get(stream_id) or _Table()
         return LoadedContents(
             state=table.state,

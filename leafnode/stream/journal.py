@@ -43,6 +43,7 @@ class StreamChanges:
         "expiries",
         "messages",
         "origins",
+        "previous",
         "removed",
         "rows",
         "settled",
@@ -64,6 +65,7 @@ class StreamChanges:
         self.subject_rows: list[tuple[int, bytes, int, int, int]] = []  # id, name, last sequence, its size, count
         self.expiries: list[tuple[int, int]] = []  # sequence, when (0: never; negative: a marker)
         self.origins: dict[str, int] = {}
+        self.previous: dict[int, int] = {}  # for republishing: by sequence, the one before it on its subject
         self.state = StreamState(0, 0, 0, 0, 0)
 
 

@@ -65,6 +65,7 @@ class Stream:
         self._subscriptions: list[Subscription] = []
         self._changes: StreamChanges | None = None
         self._interested: dict[bytes, tuple[Consumer, ...]] = {}
+        self._settled_again: list[int] = []  # removals to repeat after a failed commit
         self._reading = 0
         self._head_asked = False
         self._history_known = True
@@ -302,6 +303,8 @@ class Stream:
         if reply and not self.config.no_ack:
             changes.acks.append((reply, b"%b%d}" % (self._ack_head, seq)))
         self.around.journal.weigh(size)
+        if self._republish is not None:
+            changes.previous[seq] = replaced
         if ttl:
             self._keep_expiry(seq, NEVER if ttl == intake.NEVER else now + ttl)
         if wishes is not None and wishes.rollup:
@@ -610,7 +613,7 @@ class Stream:
         for stored in live:
             self.around.recent.add(self.shelf, stored)
         if self._republish is not None:
-            self._publish_again(changes.messages)
+            self._publish_again(changes)
         publish = self.around.account.publish
         for reply, ack in changes.acks:
             publish(Message(reply, b"", b"", ack))
@@ -628,12 +631,11 @@ class Stream:
         for consumer in waiting:
             consumer.pump()
 
-    def _publish_again(self, messages: list[Stored]) -> None:
+    def _publish_again(self, changes: StreamChanges) -> None:
         """Republish (ADR-28), before the PubAck."""
         assert self._republish is not None
         bare = bool((self.config.republish or {}).get("headers_only"))
-        last_on: dict[bytes, int] = {}
-        for stored in messages:
+        for stored in changes.messages:
             to = self._republish.apply(stored.subject)
             if to is None:
                 continue
@@ -642,9 +644,8 @@ class Stream:
                 (b"Nats-Subject", stored.subject),
                 (b"Nats-Sequence", b"%d" % stored.seq),
                 (b"Nats-Time-Stamp", times.to_text(stored.time).encode()),
-                (b"Nats-Last-Sequence", b"%d" % last_on.get(stored.subject, 0)),
+                (b"Nats-Last-Sequence", b"%d" % changes.previous.get(stored.seq, 0)),
             ]
-            last_on[stored.subject] = stored.seq
             if bare:
                 lines.append((b"Nats-Msg-Size", b"%d" % len(stored.payload)))
             headers = header_block.with_lines(stored.headers, *lines)
@@ -654,6 +655,7 @@ class Stream:
         """A batch was not kept: say so, and take nothing until `restore`."""
         self.suspended = STORE_DOWN
         self._changes = None
+        self._settled_again += changes.settled
         refusal = faults.fault(faults.STORE_FAILED, reason)
         for reply, _ in changes.acks:
             self._refuse(reply, refusal)
@@ -676,6 +678,9 @@ class Stream:
             self._learn_history(0)
         for consumer in self.consumers.values():
             consumer.on_restored()
+        settled, self._settled_again = self._settled_again, []
+        for seq in settled:
+            self.remove_settled(seq, None)
         self.on_reloaded()
 
     def learn_duplicates(self) -> None:

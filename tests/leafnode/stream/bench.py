@@ -9,6 +9,7 @@ from leafnode.route.message import Message, Subscription
 from leafnode.store.memory import MemoryStore
 from leafnode.stream.jetstream import JetStream
 from leafnode.stream.journal import Journal
+from leafnode.stream.stream import Stream
 from leafnode.stream.surroundings import Limits, Surroundings
 
 START_NS = 1_800_000_000_000_000_000  # some day in 2027
@@ -68,6 +69,12 @@ class Bench:
             done, answer = self.store.answer_now(question)
             done(answer)
         return bool(questions)
+
+    def reload(self, streams: list[Stream]) -> None:
+        """What the shell does after a failed commit."""
+        for stream in streams:
+            self.js.restore(stream, self.store.contents_now(stream.id))
+        self.settle()
 
     def settle(self) -> None:
         while self.commit() or self.answer():

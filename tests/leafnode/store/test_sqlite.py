@@ -1,0 +1,74 @@
+"""What only the file can do: survive, fail, grow and shrink its log."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from leafnode.errors import StoreError
+from leafnode.store import sqlite as sqlite_module
+from leafnode.store.sqlite import SqliteStore
+from tests.leafnode.store.test_contract import World
+
+
+async def test_everything_is_there_after_opening_again(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "leafnode.db")
+    world = World(store)
+    for number in range(300):
+        world.send(f"s.{number}", b"x")
+    await world.commit()
+    await store.close()
+    store = await SqliteStore.open(tmp_path / "leafnode.db")
+    (loaded,) = await store.load()
+    assert loaded.account == "$G"
+    assert loaded.contents.state.last_seq == 300
+    assert len(loaded.contents.subjects) == 300
+    await store.close()
+
+
+async def test_a_refused_batch_leaves_nothing_behind(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "leafnode.db")
+    world = World(store)
+    world.send("s.1", b"kept")
+    await world.commit()
+    await sqlite_module._in_thread(store._writer, lambda raw: raw.execute("PRAGMA max_page_count = 20").fetchall())
+    world.send("s.2", bytes(1 << 20))
+    batch = world.journal.take()
+    assert batch is not None
+    with pytest.raises(StoreError, match="full"):
+        await store.commit(batch)
+    world.journal.fail(batch, "full")
+    loaded = await store.load_contents(world.stream.id)
+    assert (loaded.state.last_seq, len(loaded.subjects)) == (1, 1)
+    world.js.restore(world.stream, loaded)
+    world.send("s.3", b"small")
+    await world.commit()
+    assert (await store.load_contents(world.stream.id)).state.last_seq == 2
+    await store.close()
+
+
+async def test_the_log_is_moved_into_the_file_when_it_has_grown(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "leafnode.db")
+    world = World(store)
+    assert not store.wants_checkpoint()
+    for _ in range(6):
+        world.send("s.1", bytes(1 << 20))
+        await world.commit()
+    assert store.wants_checkpoint()
+    await store.checkpoint()
+    assert (tmp_path / "leafnode.db").stat().st_size > 6 << 20
+    await store.close()
+
+
+async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "leafnode.db").write_bytes(b"no database" * 100)
+    with pytest.raises(StoreError, match=r"leafnode\.db"):
+        await SqliteStore.open(tmp_path / "leafnode.db")
+
+
+async def test_a_newer_file_is_refused(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "leafnode.db")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StoreError, match="99"):
+        await SqliteStore.open(tmp_path / "leafnode.db")
