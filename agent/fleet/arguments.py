@@ -54,7 +54,7 @@ class Parser(argparse.ArgumentParser):
             known = [choice.strip(" '") for choice in choices.split(",")]
             kind = "command" if what == "COMMAND" else f"value for {what}"
             return f"unknown {kind} {word!r}{hint(word, known)} (known: {', '.join(known)})"
-        if found := re.match(r"unrecognized arguments: (\S+)", message):
+        if found := re.match(r"unrecognized arguments: (-\S+)", message):
             options = [option for action in self._actions for option in action.option_strings]
             return f"{message}{hint(found.group(1), options)}"
         return message
@@ -74,10 +74,22 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         words, tail = words[:at], words[at + 1 :]
     parser = build()
     arguments, rest = parser.parse_known_args(words)
+    rest = _take_words(arguments, rest)
     if rest:
-        _chosen(parser, arguments).error(f"unrecognized arguments: {' '.join(rest)}")
+        hint_ = "; options of the devices' command go behind --" if arguments.command == "run" else ""
+        _chosen(parser, arguments).error(f"unrecognized arguments: {' '.join(rest)}{hint_}")
     arguments.command_line = tail
     return arguments
+
+
+def _take_words(arguments: argparse.Namespace, rest: Sequence[str]) -> list[str]:
+    """Words that argparse left over, as an option stood before them (`set NAME --all KEY=VALUE`), join their list."""
+    taker = next((name for name in ("values", "keys", "words") if hasattr(arguments, name)), None)
+    options = [word for word in rest if word.startswith("-") and word != "-"]
+    if taker is None or options:
+        return list(rest)
+    setattr(arguments, taker, [*getattr(arguments, taker), *rest])
+    return []
 
 
 def _chosen(parser: Parser, arguments: argparse.Namespace) -> Parser:

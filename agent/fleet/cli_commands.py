@@ -13,7 +13,7 @@ from agent.fleet.accounting import named, whereabouts
 from agent.fleet.ages import ago
 from agent.fleet.client import Fleet, Running, now
 from agent.fleet.exits import Exit, worst
-from agent.fleet.output import Output
+from agent.fleet.output import Output, counted
 from agent.fleet.tracking import STATES, Result, exit_code
 from agent.payloads import rfc3339
 
@@ -36,9 +36,9 @@ async def run(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.
             output.object({"command": running.command, "devices": [each.device for each in results]})
         else:
             output.line(running.command)
-        output.note(f"sent to {len(results)} device(s); see: fleet result {running.command}")
+        output.note(f"sent to {counted(len(results), 'device')}; see: fleet result {running.command}")
         return Exit.OK
-    output.note(f"command {running.command} sent to {len(results)} device(s)")
+    output.note(f"command {running.command} sent to {counted(len(results), 'device')}")
     async for result in running.follow(arguments.wait, stop):
         if result.done:
             show(result, output, alone=len(results) == 1)

@@ -14,7 +14,7 @@ from agent.fleet.client import Fleet, layer_of, now
 from agent.fleet.configuration import Change, Entry, at_revision
 from agent.fleet.convergence import FINAL, Convergence, Status
 from agent.fleet.exits import Exit, worst
-from agent.fleet.output import Output
+from agent.fleet.output import Output, counted
 from agent.payloads import rfc3339
 
 
@@ -136,7 +136,7 @@ def _finish(change: Change, state: Convergence | None, output: Output, *, interr
             output.note(f"{device} {what}: {error}")
     if interrupted:
         output.note(f"interrupted: the change stays; see `fleet config status {change.name}`")
-    output.note(f"{len(states)} devices: {state.progress()}{_names(states)}")
+    output.note(f"{counted(len(states), 'device')}: {state.progress()}{_names(states)}")
     if states and set(states.values()) == {"no item"}:
         output.note(f"no device in this layer has an item {change.name!r}: check the name, and the devices' settings")
     return worst(state.exit_code(), Exit.INTERRUPTED) if interrupted else state.exit_code()

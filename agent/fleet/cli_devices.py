@@ -11,7 +11,7 @@ from agent.fleet.client import Fleet, now
 from agent.fleet.exits import Exit
 from agent.fleet.inventory import Readings
 from agent.fleet.layers import flat
-from agent.fleet.output import Output, cell, plain
+from agent.fleet.output import Output, cell, counted, plain
 from agent.fleet.presence import STATES, Device, parse_tags
 from agent.payloads import rfc3339
 
@@ -59,7 +59,7 @@ def count(devices: Sequence[Device]) -> str:
     """`3 devices: 2 up, 1 absent`."""
     states = [device.state for device in devices]
     parts = [f"{states.count(state)} {state}" for state in STATES if state in states]
-    return f"{len(devices)} device{'s' if len(devices) != 1 else ''}" + (f": {', '.join(parts)}" if parts else "")
+    return counted(len(devices), "device") + (f": {', '.join(parts)}" if parts else "")
 
 
 async def info(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.Event) -> Exit:

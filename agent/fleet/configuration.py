@@ -167,7 +167,7 @@ async def follow(
     started = loop.time()
     pattern = f"$KV.{subjects.BUCKET_CONFIG_STATUS}.*.{made.name}"
     stream = stream_of(subjects.BUCKET_CONFIG_STATUS)
-    async with hub.reader(stream, pattern, deliver_policy="last_per_subject") as reader:
+    async with hub.reader(stream, pattern, patient=True, deliver_policy="last_per_subject") as reader:
         async for stored in reader.present():
             _take(state, stored)
         yield state

@@ -17,7 +17,7 @@ from typing import Any, Final
 from agent.bus import Bus, BusOptions
 from agent.errors import ConnectionFailed, FleetError, NotAnswered
 from agent.fleet import layout
-from agent.fleet.reading import Message, Reader, Stored, new_inbox
+from agent.fleet.reading import Message, MissingError, Reader, Stored, new_inbox
 from agent.fleet.settings import Connection
 
 CONNECT_SECONDS: Final = 3.0  # a hub across the world with TLS needs one or two
@@ -37,10 +37,6 @@ class ApiError(FleetError):
         super().__init__(text)
         self.code = code
         self.err_code = err_code
-
-
-class MissingError(ConnectionFailed):
-    """A stream or bucket of the fleet is not at this hub."""
 
 
 class ChangedMeanwhileError(ApiError):
@@ -167,10 +163,15 @@ class Hub:
         return _stored(message)
 
     @asynccontextmanager
-    async def reader(self, stream: str, pattern: str = ">", **start: Any) -> AsyncIterator["Reader"]:
-        """A reader of `stream`; `start` is the consumer's deliver policy, e.g. `deliver_policy="last_per_subject"`."""
+    async def reader(
+        self, stream: str, pattern: str = ">", *, patient: bool = False, **start: Any
+    ) -> AsyncIterator[Reader]:
+        """A reader of `stream`; `start` is the consumer's deliver policy, e.g. `deliver_policy="last_per_subject"`.
+
+        A `patient` reader does not mind that the hub is away when it begins.
+        """
         reader = Reader(self, stream, pattern, start or {"deliver_policy": "all"})
-        await reader.open()
+        await reader.open(patient=patient)
         try:
             yield reader
         finally:

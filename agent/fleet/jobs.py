@@ -65,7 +65,7 @@ async def follow(
     pattern = subjects.results_of("*", tracker.command)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    async with hub.reader(subjects.STREAM_RESULTS, pattern, deliver_policy="all") as reader:
+    async with hub.reader(subjects.STREAM_RESULTS, pattern, patient=True, deliver_policy="all") as reader:
         while tracker.pending() and not (stop and stop.is_set()):
             left = deadline - loop.time()
             if left <= 0:

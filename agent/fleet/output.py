@@ -150,6 +150,11 @@ _STYLES: Final = {
 }
 
 
+def counted(number: int, what: str) -> str:
+    """`1 device`, `3 devices`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def plain(value: Any) -> str:
     """A value as one piece of text, whole."""
     if value is None:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from agent.errors import UsageError
 from agent.fleet import layout
-from agent.fleet.hub import ApiError, Hub, MissingError
+from agent.fleet.hub import ApiError, Hub
+from agent.fleet.reading import MissingError
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ sequence, so that nothing is skipped:
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -27,8 +28,13 @@ if TYPE_CHECKING:
 BATCH: Final = 256  # messages asked for at once; a terminal's worth of rows, little memory
 PULL_SECONDS: Final = 5.0  # how long the hub keeps an unfilled request for messages
 PULL_GRACE_SECONDS: Final = 2.0  # its answer "nothing came" may be this late before we suspect the connection
+LOOK_SECONDS: Final = 0.5  # how often a wait looks whether the connection is still there
 RETRY_SECONDS: Final = 0.5  # between attempts to make a consumer while the hub is away
 FORGET_SECONDS: Final = 60  # the hub drops our consumer when nobody asked for that long
+
+
+class MissingError(ConnectionFailed):
+    """A stream or bucket of the fleet is not at this hub."""
 
 
 class Message(Protocol):
@@ -122,8 +128,8 @@ class Reader:
         self.pending = 0
         """Messages in the stream that were not taken yet, as of the last answer."""
 
-    async def open(self) -> None:
-        """Make the first consumer.
+    async def open(self, *, patient: bool = False) -> None:
+        """Make the first consumer; a `patient` reader of a hub that is away begins when it is back.
 
         Raises:
             MissingError: there is no such stream.
@@ -131,7 +137,10 @@ class Reader:
         """
         self._subscription = await self._hub.bus.subscribe(self._inbox, self._messages.put)
         try:
-            await self._create()
+            if patient:
+                await self._create_again(0)
+            else:
+                await self._create()
         except BaseException:
             await self._subscription.close()
             raise
@@ -140,7 +149,8 @@ class Reader:
         if self._subscription:
             await self._subscription.close()
         if self._consumer and self._hub.bus.connected:
-            await self._hub.bus.publish(f"{self._hub.prefix}.CONSUMER.DELETE.{self._stream}.{self._consumer}", b"")
+            with suppress(ConnectionFailed):  # the hub forgets it by itself, only later
+                await self._hub.bus.publish(f"{self._hub.prefix}.CONSUMER.DELETE.{self._stream}.{self._consumer}", b"")
 
     async def _create(self) -> None:
         self._consumer = ""
@@ -183,13 +193,15 @@ class Reader:
             elif self._requested <= 0:
                 await self._ask()
                 self._suspect_at = now() + PULL_SECONDS + PULL_GRACE_SECONDS
-            elif (message := await self._receive(left)) is not None:
+            elif (message := await self._receive(min(left, LOOK_SECONDS))) is not None:
                 return message
         return None
 
     async def _create_again(self, seconds: float) -> None:
         try:
             await self._create()
+        except MissingError:
+            raise  # it does not come back by waiting
         except ConnectionFailed:
             await asyncio.sleep(min(RETRY_SECONDS, seconds))
 
@@ -204,8 +216,9 @@ class Reader:
         try:
             message = await asyncio.wait_for(self._messages.get(), seconds)
         except TimeoutError:
-            if asyncio.get_running_loop().time() >= self._suspect_at:
-                self._consumer = ""  # not even "nothing came": the request or the consumer is lost
+            overdue = asyncio.get_running_loop().time() >= self._suspect_at  # not even "nothing came"
+            if overdue or not self._hub.bus.connected:
+                self._consumer = ""  # the request or the consumer is lost
             return None
         status = message.headers.get("Status")
         if status is not None:

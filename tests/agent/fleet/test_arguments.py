@@ -51,6 +51,13 @@ def test_a_command_without_options_needs_no_dashes() -> None:
     assert (arguments.words, arguments.command_line) == (["uptime"], None)
 
 
+def test_words_may_stand_before_and_after_options() -> None:
+    assert parse(["config", "set", "m", "--all", "a=1", "--detach", "b=2"]).values == ["a=1", "b=2"]
+    assert parse(["config", "set", "m", "a=1", "--all", "-"]).values == ["a=1", "-"]
+    assert parse(["config", "rm", "m", "--device", "pi-1", "a.b"]).keys == ["a.b"]
+    assert parse(["run", "uptime", "--on", "pi-1", "now"]).words == ["uptime", "now"]
+
+
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
@@ -65,6 +72,8 @@ def test_a_command_without_options_needs_no_dashes() -> None:
         ("query --on PI_1 x", "device id 'PI_1' is not valid"),
         ("query --limit 0 x", "'0' is not a whole number from 1"),
         ("ls --json --csv", "not allowed with"),
+        ("ls pi-1", "unrecognized arguments: pi-1"),
+        ("run --on a ls -l", "options of the devices' command go behind --"),
         ("site", "required: COMMAND"),
     ],
 )

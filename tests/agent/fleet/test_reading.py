@@ -8,8 +8,7 @@ import pytest
 
 from agent.errors import ConnectionFailed
 from agent.fleet.client import Fleet
-from agent.fleet.hub import MissingError
-from agent.fleet.reading import BATCH, delivery
+from agent.fleet.reading import BATCH, MissingError, delivery
 from tests.agent.fleet.conftest import DEADLINE_SECONDS, Cli
 from tests.agent.fleet.fake_device import FakeDevice
 from tests.support.servers import Broker
