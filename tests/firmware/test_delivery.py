@@ -6,6 +6,7 @@ import random
 import pytest
 
 from tests.firmware import rig
+from tests.support.proxy import Proxy
 
 FAULTS = ["reset", "fin", "cut", "cut", "cut", "cut_down", "stall", "stall_down", "stall_up", "blackhole", "refuse"]
 
@@ -41,6 +42,7 @@ async def test_every_reading_arrives_once(host, site, tmp_path):
 
 
 async def test_flash_is_not_touched_while_the_link_is_up(device, settled):
+    device.settings.update(max_loss_s=60, spill_after_s=60)  # a loaded machine must not look like a broken link
     device.begin(count=100, pause_ms=5)
     await settled()
     assert device.words("stored") == []
@@ -89,8 +91,6 @@ async def test_a_bad_link_costs_nothing(device, link, settled, seed):
 
 async def test_doubles_are_avoided_beyond_the_duplicate_window(broker, pico, tmp_path):
     """Readings are stored, their acknowledgements are not heard, and the server forgets their ids meanwhile."""
-    from tests.support.proxy import Proxy
-
     await rig.make_stream(broker.url, duplicate_window=0.1)
     with Proxy(broker.port) as link, rig.Device(pico, tmp_path / "pico", [link.url]).begin(0, 4) as device:
         for _ in range(3):
@@ -149,8 +149,6 @@ async def test_a_killed_device_loses_nothing_that_was_stored_or_acknowledged(dev
 
 
 async def test_a_full_store_drops_the_oldest_and_says_so(pico, site, tmp_path):
-    from tests.support.proxy import Proxy
-
     with Proxy(site.port) as link:
         link.refuse()
         device = rig.Device(pico, tmp_path / "pico", [link.url], store_bytes=6000)

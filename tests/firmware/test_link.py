@@ -237,7 +237,7 @@ async def test_a_device_hears_messages_also_after_a_reconnect(tmp_path, site):
         try:
             async with rig.client(site.url) as connection:
                 for number in range(1, 3):
-                    await rig.until(lambda number=number: made.link.connects == number and made.link.up, "up")
+                    await rig.until(lambda number=number: made.link.connects >= number and made.link.up, "up")
                     while ("cmd.pico-1.led", b"%d" % number) not in heard:  # core NATS: not kept for a late subscriber
                         await connection.publish("cmd.pico-1.led", b"%d" % number)
                         await asyncio.sleep(0.02)

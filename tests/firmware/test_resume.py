@@ -174,7 +174,7 @@ async def test_nothing_is_asked_when_nothing_is_in_doubt(tmp_path):
         tickets = [publisher.publish("temp", n) for n in range(5)]
         await rig.until(lambda: tickets[-1].state == "acked", "five")
         stream.break_off()
-        await rig.until(lambda: publisher.link.connects == 2, "the reconnect")
+        await rig.until(lambda: publisher.link.connects >= 2, "the reconnect")
         more = publisher.publish("temp", 5)
         await rig.until(lambda: more.state == "acked", "the sixth")
         assert stream.asked == []
