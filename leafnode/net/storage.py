@@ -49,6 +49,7 @@ class Storage:
         self._work = asyncio.Event()
         self._questions = asyncio.Event()
         self._deadline = asyncio.Event()
+        self._log_grew = asyncio.Event()
         self._failing = False
         self.journal = Journal()
         self.journal.wake = self._work.set
@@ -110,6 +111,7 @@ class Storage:
                 group.create_task(self._write_forever(), name="writer")
                 group.create_task(self._read_forever(), name="reader")
                 group.create_task(self._time_forever(), name="timer")
+                group.create_task(self._checkpoint_forever(), name="checkpointer")
         finally:
             await asyncio.shield(self._flush())
 
@@ -134,7 +136,13 @@ class Storage:
                 if not await self._write(batch):
                     await asyncio.sleep(RETRY_SECONDS)
             if self._disk.wants_checkpoint():
-                await self._disk.checkpoint()
+                self._log_grew.set()
+
+    async def _checkpoint_forever(self) -> None:
+        while True:
+            await self._log_grew.wait()
+            await self._disk.checkpoint()
+            self._log_grew.clear()
 
     async def _write(self, batch: Batch) -> bool:
         try:

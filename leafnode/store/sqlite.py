@@ -2,9 +2,11 @@
 
     writer        a thread of its own; a batch is one hop: BEGIN, inserts, COMMIT with its fsync
     reader        another connection and thread: sees what is committed, never waits for the writer
-    checkpointer  a third, used between batches when the WAL has grown: passive, so that nobody waits for it
+    checkpointer  a third, used when enough was written: passive, so that nobody waits for it
 
-Automatic checkpoints are off: they would run inside some publisher's commit.
+Automatic checkpoints are off: they would run inside some publisher's commit. While the writer never rests, a passive
+checkpoint never gets all of the log and the log would grow for ever: from a size on, the writer moves the little that
+is left between two batches, and then writes at the log's beginning again.
 """
 
 import contextlib
@@ -24,8 +26,10 @@ from leafnode.stream.journal import Batch, ConsumerState, StreamState
 from leafnode.stream.loaded import LoadedConsumer, LoadedContents, LoadedStream
 from leafnode.stream.reads import Question
 
-WAL_SOFT_BYTES = 4 << 20  # checkpoint beyond: about a thousand pages, as SQLite would by itself
-STATEMENTS = 256  # prepared statements kept: a few for each stream
+CHECKPOINT_BYTES = 4 << 20  # written since the last checkpoint: about a thousand pages, as SQLite would by itself
+COMMIT_BYTES = 3 * 4096  # what a small commit writes besides its messages: pages of counters, subjects, the b-tree
+LOG_MAX_BYTES = 32 << 20  # beyond, the writer finishes a checkpoint itself
+PAGE_BYTES = 4096
 Result = TypeVar("Result")
 
 
@@ -36,10 +40,11 @@ class SqliteStore:
         self, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection, cleaner: aiosqlite.Connection
     ) -> None:
         self._path = path
-        self._wal = path.with_name(path.name + "-wal")
         self._writer = writer
         self._reader = reader
         self._cleaner = cleaner
+        self._written = 0  # bytes since the last checkpoint, estimated
+        self._log_is_long = False
 
     @classmethod
     async def open(cls, path: Path) -> "SqliteStore":
@@ -66,6 +71,10 @@ class SqliteStore:
             await _in_thread(self._writer, lambda connection: writing.write(connection, batch))
         except sqlite3.Error as error:
             raise StoreError(f"{self._path}: cannot store {batch.messages} messages: {error}") from error
+        self._written += batch.bytes + COMMIT_BYTES
+        if self._log_is_long:
+            self._log_is_long = False
+            await self._checkpoint(self._writer)
 
     async def answer(self, questions: Sequence[Question]) -> list[Answered]:
         try:
@@ -83,16 +92,19 @@ class SqliteStore:
             raise StoreError(f"{self._path}: cannot read stream {stream_id}: {error}") from error
 
     def wants_checkpoint(self) -> bool:
-        """Whether the WAL has grown enough to be moved into the file."""
-        try:
-            return self._wal.stat().st_size > WAL_SOFT_BYTES
-        except OSError:
-            return False
+        """Whether enough was written to be moved from the log into the file."""
+        return self._written > CHECKPOINT_BYTES
 
     async def checkpoint(self) -> None:
         """Move what is committed into the file without making anybody wait."""
-        with contextlib.suppress(sqlite3.Error):  # tried again after one of the next commits
-            await _in_thread(self._cleaner, _checkpoint)
+        self._written = 0
+        self._log_is_long = await self._checkpoint(self._cleaner) > LOG_MAX_BYTES
+
+    async def _checkpoint(self, connection: aiosqlite.Connection) -> int:
+        """Returns the length of the log in bytes."""
+        with contextlib.suppress(sqlite3.Error):  # tried again when as much was written once more
+            return await _in_thread(connection, _checkpoint)
+        return 0
 
     async def close(self) -> None:
         for connection in (self._cleaner, self._reader, self._writer):
@@ -113,8 +125,9 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA wal_autocheckpoint = 0")
 
 
-def _checkpoint(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+def _checkpoint(connection: sqlite3.Connection) -> int:
+    _busy, pages, _moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return max(0, int(pages)) * PAGE_BYTES
 
 
 def _load(connection: sqlite3.Connection) -> list[LoadedStream]:
