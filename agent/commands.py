@@ -18,7 +18,7 @@ from typing import Any, Final
 from agent import processes, subjects
 from agent.bus import Bus
 from agent.edges import Edge
-from agent.errors import ApiError, FleetError, PayloadError, UsageError
+from agent.errors import ApiError, FleetError, NotAnswered, PayloadError, UsageError
 from agent.jetstream import NANOSECONDS, Message
 from agent.ledger import Ledger, LedgerError, Record, command_of
 from agent.payloads import Command, CommandResult, Outcome
@@ -74,6 +74,7 @@ class Commands:
         self._now = now
         self._recent: deque[CommandResult] = deque(maxlen=RECENT)
         self._edge = Edge(log, "commands")
+        self._unacknowledged: Message | None = None
 
     def recent(self) -> list[CommandResult]:
         """The newest outcomes, newest first; safe to call from another thread."""
@@ -102,6 +103,7 @@ class Commands:
                     ready = True
                     log.info("commands ready consumer=%s", subjects.command_consumer(self._device))
                 self._edge.works()
+                await self._acknowledge_late()
                 for message in await self._bus.hub.fetch(
                     subjects.STREAM_COMMANDS, subjects.command_consumer(self._device), wait_s=FETCH_SECONDS
                 ):
@@ -130,9 +132,21 @@ class Commands:
         if record.state in ("received", "started"):
             async with _kept_alive(self._bus, message, self._settings.ack_wait_s / PROGRESS_SHARE):
                 await self._carry_out(record)
+        self._unacknowledged = message
         await self._report()
         await self._bus.hub.acknowledge(message)
+        self._unacknowledged = None
         await self._ledger.forget(self._settings.kept)
+
+    async def _acknowledge_late(self) -> None:
+        """A message whose acknowledgement the hub did not get, because it was away: sooner than its redelivery.
+
+        If this fails too, redelivery it is: the ledger knows that the command is done.
+        """
+        message, self._unacknowledged = self._unacknowledged, None
+        if message:
+            with contextlib.suppress(NotAnswered):
+                await self._bus.hub.acknowledge(message)
 
     async def _carry_out(self, record: Record) -> None:
         """Bring a command that is not finished to its outcome."""

@@ -19,10 +19,10 @@ class Edge:
     def failed(self, reason: Exception | str) -> None:
         if not self._told and not isinstance(reason, NotConnected):
             self._told = True
-            self._log.warning("%s waits reason=%r", self._what, str(reason))
+            self._log.warning("%s waiting reason=%r", self._what, str(reason))
 
     def works(self, more: str = "") -> None:
         """`more` are fields of the line."""
         if self._told:
             self._told = False
-            self._log.info("%s goes on%s", self._what, f" {more}" if more else "")
+            self._log.info("%s resumed%s", self._what, f" {more}" if more else "")

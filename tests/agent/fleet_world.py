@@ -44,15 +44,17 @@ async def hub(folder: Path, config: str = "") -> AsyncIterator[tuple[Broker, Bus
 
 
 @contextlib.asynccontextmanager
-async def site(folder: Path) -> AsyncIterator[tuple[Broker, Broker, Bus]]:
-    """A hub, a nats-server at a site linked to it, each with its JetStream domain, and an operator at the hub."""
+async def site(
+    folder: Path, leaf_broker: Callable[..., Broker] = stock_hub
+) -> AsyncIterator[tuple[Broker, Broker, Bus]]:
+    """A hub, a broker at a site linked to it, each with its JetStream domain, and an operator at the hub."""
     port = free_port()
     listen = f'leafnodes {{ listen: "127.0.0.1:{port}" }}\n'
     remote = (
         f'leafnodes {{ remotes: [{{ url: "nats://127.0.0.1:{port}", deny_exports: ["tele.>", "fleet.result.>"] }}] }}\n'
     )
     async with hub(folder / "hub", listen) as (hub_broker, bus):
-        with stock_hub(folder / "site", config=remote + jetstream(folder / "site", "site")) as leaf:
+        with leaf_broker(folder / "site", config=remote + jetstream(folder / "site", "site")) as leaf:
             yield hub_broker, leaf, bus
 
 

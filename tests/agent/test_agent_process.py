@@ -3,12 +3,17 @@
 import asyncio
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from agent import subjects
 from agent.bucket import Bucket, Entry
-from agent.payloads import Inventory, Presence, QueryReply, QueryRequest, Reading
+from agent.bus import Bus
+from agent.payloads import CommandResult, Inventory, Presence, QueryReply, QueryRequest, Reading
 from tests.agent import fleet_world as world
+from tests.support.servers import Broker, Process, leafnode, stock_hub
 
 QUICK = {"telemetry": "interval_s = 0.2", "presence": "interval_s = 1"}
 
@@ -92,11 +97,18 @@ async def test_an_agent_without_a_broker_waits_and_goes_on_when_it_comes(tmp_pat
             assert QueryReply.from_bytes(reply.data).rows == (("pi-7",),)
 
 
-async def test_an_agent_at_a_site_uses_the_site_for_what_must_not_be_lost(tmp_path: Path) -> None:
-    async with world.site(tmp_path) as (_, leaf, bus):
+LEAVES = pytest.mark.parametrize("leaf_broker", [stock_hub, leafnode], ids=["nats-server", "leafnode"])
+AT_SITE = {"nats": 'hub_domain = "hub"', **QUICK}
+
+
+@LEAVES
+async def test_an_agent_at_a_site_uses_the_site_for_what_must_not_be_lost(
+    tmp_path: Path, leaf_broker: Callable[..., Broker]
+) -> None:
+    async with world.site(tmp_path, leaf_broker) as (_, leaf, bus):
         item = f'path = "{tmp_path / "motd"}"\nformat = "text"'
         await world.desire(bus, "all.motd", {"text": "hello"})
-        with world.agent(tmp_path / "pi-7", leaf.url, nats='hub_domain = "hub"', config__motd=item, **QUICK):
+        with world.agent(tmp_path / "pi-7", leaf.url, config__motd=item, **AT_SITE):
             await world.status(bus, "motd", "applied")
             assert (tmp_path / "motd").read_text() == "hello"
             reply = await world.eventually(lambda: bus.request(subjects.QUERY_ALL, b"os.name <> ''"), "an answer")
@@ -112,8 +124,49 @@ async def test_an_agent_at_a_site_uses_the_site_for_what_must_not_be_lost(tmp_pa
             assert await bus.local.message(subjects.STREAM_RESULTS, last_of=subject) is None
             await world.eventually(lambda: at_site.message(subjects.STREAM_TELEMETRY, last_of="tele.pi-7.cpu"), "cpu")
             assert await bus.local.message(subjects.STREAM_TELEMETRY, last_of="tele.pi-7.cpu") is None
+            await world.eventually(lambda: nothing_waits(bus), "the command is acknowledged")
 
-            async def acknowledged() -> bool:
-                return await world.waiting(bus) == 0
 
-            await world.eventually(acknowledged, "the command is acknowledged")
+async def nothing_waits(bus: Bus) -> bool:
+    return await world.waiting(bus) == 0
+
+
+@LEAVES
+async def test_a_site_works_alone_and_goes_on_with_the_hub_afterwards(
+    tmp_path: Path, leaf_broker: Callable[..., Broker]
+) -> None:
+    async with world.site(tmp_path, leaf_broker) as (hub, leaf, bus):
+        gate, path = tmp_path / "gate", tmp_path / "motd"
+        item = f'path = "{path}"\nformat = "text"'
+        await world.desire(bus, "all.motd", {"text": "hello"})
+        with world.agent(tmp_path / "pi-7", leaf.url, config__motd=item, **AT_SITE) as device:
+            await world.status(bus, "motd", "applied")
+            each = world.command("sh", "-c", f"touch {gate}.in; while [ ! -e {gate} ]; do sleep 0.05; done; echo done")
+            await world.send(bus, each)
+            await world.eventually(lambda: exists(Path(f"{gate}.in")), "the command runs")
+            hub.kill()
+            gate.touch()
+            await world.eventually(
+                lambda: says(device, f"command finished id={each.id}"), "it finished without the hub"
+            )
+            async with await Bus.open(world.BusOptions(urls=(leaf.url,), name="at the site")) as site:
+                reply = await site.request(subjects.query_device("pi-7"), b"EXISTS (SELECT 1 FROM command)")
+                assert QueryReply.from_bytes(reply.data).matched
+                assert path.read_text() == "hello"
+            hub.start()
+            await world.eventually(lambda: nothing_waits(bus), "the command is acknowledged")
+            subject = subjects.result("pi-7", each.id)
+            stored = await bus.domain("site").message(subjects.STREAM_RESULTS, last_of=subject)
+            assert stored
+            assert CommandResult.from_bytes(stored.data).stdout == "done\n"
+            revision = await world.desire(bus, "device.pi-7.motd", {"text": "back"})
+            await world.status(bus, "motd", "applied", revision)
+            assert path.read_text() == "back"
+
+
+async def exists(path: Path) -> bool:
+    return path.exists()
+
+
+async def says(device: Process, words: str) -> bool:
+    return words in device.output()
