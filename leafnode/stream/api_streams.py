@@ -185,7 +185,7 @@ class StreamApi:
             for _, stream in sorted(self._js.streams.items())
             if not wanted or any(overlap(wanted, subject.encode()) for subject in stream.config.subjects)
         ]
-        return found, max(0, asked.get("offset", 0))
+        return found, min(max(0, asked.get("offset", 0)), len(found))
 
     def describe(
         self,
