@@ -152,15 +152,17 @@ class ConsumerApi:
         bound = isinstance(consumer.outlet, Push) and consumer.outlet.bound
         consumer_rules.check_update(consumer.config, config, bound=bound)
         consumer_rules.check_neighbours(config, consumer.stream)
-        if not consumer_rules.same(consumer.config, config):
-            self._js.update_consumer(consumer, config)
-        self._around.journal.after(
-            lambda failure: (
+
+        def kept(failure: str) -> None:
+            if failure:
                 request.fail(faults.fault(faults.CONSUMER_CREATE, failure))
-                if failure
-                else request.answer(self.describe(consumer))
-            )
-        )
+            else:
+                request.answer(self.describe(consumer))
+
+        if consumer_rules.same(consumer.config, config):
+            kept("")
+        else:
+            self._js.update_consumer(consumer, config, lambda: self._around.journal.after(kept))
 
     def _advise(self, word: str, action: str, consumer: Consumer) -> None:
         self._around.advise(

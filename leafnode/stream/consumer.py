@@ -236,8 +236,12 @@ class Consumer:
 
     def on_restored(self) -> None:
         """The stream was reloaded: what it was about to deliver may not exist."""
+        self.restart(self.pump)
+
+    def restart(self, then: Callable[[], None]) -> None:
+        """Read and count anew from where it is."""
         self._reset_reading(min(self.position, self.stream.committed))
-        self.count(self.pump)
+        self.count(then)
 
     def _reset_reading(self, scanned: int) -> None:
         self._ready.clear()

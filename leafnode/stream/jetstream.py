@@ -38,7 +38,11 @@ from leafnode.stream.stream_rules import API_LEVEL
 from leafnode.stream.surroundings import Surroundings
 
 _NEW = ConsumerState(0, 0, 0, 0)
-_CLUSTERED = ("STREAM.LEADER.STEPDOWN", "CONSUMER.LEADER.STEPDOWN", "STREAM.PEER.REMOVE")
+_CLUSTERED = {
+    "STREAM.LEADER.STEPDOWN": "stream_leader_stepdown_response",
+    "CONSUMER.LEADER.STEPDOWN": "consumer_leader_stepdown_response",
+    "STREAM.PEER.REMOVE": "stream_remove_peer_response",
+}
 _NOT_BUILT = ("STREAM.SNAPSHOT", "STREAM.RESTORE", "CONSUMER.UNPIN")
 
 
@@ -66,8 +70,7 @@ class JetStream:
             verb = request.subject.decode(errors="replace").removeprefix("$JS.API.")
             raise faults.fault(faults.STREAM_GENERAL, f"{verb}: not supported by this server")
 
-        for verb in _CLUSTERED:
-            kind = verb.lower().replace(".", "_") + "_response"
+        for verb, kind in _CLUSTERED.items():
             self.api.endpoint(verb, Endpoint(no_cluster, kind, {"success": False}), tokens=-1)
         for verb in _NOT_BUILT:
             self.api.endpoint(verb, Endpoint(not_built, verb.lower().replace(".", "_") + "_response", {}), tokens=-1)
@@ -262,7 +265,8 @@ class JetStream:
             consumer.outlet.check_interest()
         consumer.pump()
 
-    def update_consumer(self, consumer: Consumer, config: ConsumerConfig) -> None:
+    def update_consumer(self, consumer: Consumer, config: ConsumerConfig, then: Callable[[], None]) -> None:
+        """Change a consumer; `then` when its num_pending is known again."""
         if consumer.is_kept:
             self.around.journal.catalog(UpdateConsumer(consumer.id, _encode(config)))
         self._forget_push(consumer)
@@ -270,10 +274,16 @@ class JetStream:
         consumer.configure(config)
         if config.is_push:
             self._push.setdefault(config.deliver_subject.encode(), {})[consumer] = None
+
+        def counted() -> None:
+            self.watch_interest(consumer)
+            then()
+
         if filtered:
             consumer.stream.forget_interest()
-            consumer.on_restored()
-        self.watch_interest(consumer)
+            consumer.restart(counted)
+        else:
+            counted()
 
     def pause_consumer(self, consumer: Consumer, until_ns: int) -> None:
         consumer.config.pause_until = until_ns
