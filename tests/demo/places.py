@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Final
 
 HUB_DOMAIN: Final = "hub"
-DENIED: Final = ("tele.>", "fleet.result.>")  # the hub sources these from the site's streams, once each and in order
+KEPT_APART: Final = ("tele.>", "fleet.result.>")
+"""What site and hub each keep in streams of their own: the hub sources the site's, once each and in order. Were it to
+cross the link by interest as well, it would be stored twice: at the hub going up, at every site going down."""
 OFTEN_S: Final = 1  # between presence entries and readings; in the field 10 and 30
 PICO_EVERY_S: Final = 0.1  # a busy sensor, so that a short outage already piles up a three-digit number of readings
 
@@ -26,13 +28,17 @@ leafnodes {{ listen: "127.0.0.1:{leaf_port}", no_advertise: true }}
 
 def site(*, name: str, folder: Path, hub_port: int) -> str:
     """For a site's leafnode: JetStream with a domain of its own, and the link to the hub."""
-    denied = ", ".join(f'"{subject}"' for subject in DENIED)
+    apart = ", ".join(f'"{subject}"' for subject in KEPT_APART)
     return f"""\
 server_name: {name}
 jetstream {{ domain: {name}, store_dir: "{folder / "js"}" }}
 leafnodes {{
   reconnect: 250ms
-  remotes: [ {{ url: "nats-leaf://127.0.0.1:{hub_port}", deny_exports: [{denied}] }} ]
+  remotes: [ {{
+    url: "nats-leaf://127.0.0.1:{hub_port}"
+    deny_exports: [{apart}]
+    deny_imports: [{apart}]
+  }} ]
 }}
 """
 

@@ -29,7 +29,7 @@ def test_the_example_is_accepted_and_says_what_it_should() -> None:
     assert config.jetstream.domain == config.server_name == "roof"
     assert config.http_host == "127.0.0.1"
     (remote,) = config.leafnodes.remotes
-    assert remote.deny_exports == ("tele.>", "fleet.result.>")
+    assert remote.deny_exports == remote.deny_imports == ("tele.>", "fleet.result.>")
     assert remote.urls[0].is_tls
 
 
