@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 FILE_NAME = "leafnode.db"
 LATER_SECONDS = 0.25  # positions of consumers that need not be kept at once wait so long for company
 RETRY_SECONDS = 1.0  # between attempts to write while the disk refuses
-IDLE_SECONDS = 3600.0  # a timer's sleep when nothing is due
+SLEEP_SECONDS = 5.0  # a timer's longest sleep: a clock that was set forward is noticed after it
 
 
 class Storage:
@@ -206,10 +206,10 @@ class Storage:
                 jetstream.on_time(now)
             deadlines = [jetstream.next_deadline_ns() for jetstream in self._jetstreams]
             earliest = min((deadline for deadline in deadlines if deadline is not None), default=None)
-            seconds = IDLE_SECONDS if earliest is None else max(0.0, (earliest - self._now_ns()) / 1e9)
+            seconds = SLEEP_SECONDS if earliest is None else max(0.0, (earliest - self._now_ns()) / 1e9)
             self._deadline.clear()
             try:
-                async with asyncio.timeout(min(seconds, IDLE_SECONDS)):
+                async with asyncio.timeout(min(seconds, SLEEP_SECONDS)):
                     await self._deadline.wait()
             except TimeoutError:
                 continue

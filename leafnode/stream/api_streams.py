@@ -91,7 +91,7 @@ class StreamApi:
 
         def created(failure: str) -> None:
             if failure:
-                self._js.forget_stream(stream)
+                self._js.delete_stream(stream)
                 request.fail(faults.fault(faults.STREAM_CREATE, f"{STORE_DOWN}: {failure}"))
                 return
             self._advise("CREATED", "create", config.name)

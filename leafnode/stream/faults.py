@@ -19,6 +19,7 @@ def fault(kind: Fault, *values: object) -> ApiError:
     return ApiError(kind.code, kind.err_code, kind.text.format(*values))
 
 
+RESOURCES_EXCEEDED = Fault(400, 10002, "resource limits exceeded for account")
 BAD_REQUEST = Fault(400, 10003, "bad request")
 CLUSTERING_REQUIRED = Fault(503, 10010, "JetStream clustering support required")
 CONSUMER_CREATE = Fault(500, 10012, "{}")

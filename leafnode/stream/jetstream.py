@@ -206,12 +206,10 @@ class JetStream:
 
     def forget_stream(self, stream: Stream) -> None:
         """Take a stream out of everything that knows it."""
-        stream.deleted = True
-        stream.unsubscribe()
+        stream.forget()
         self._stop_copying(stream)
         self.streams.pop(stream.name, None)
         self._by_id.pop(stream.id, None)
-        self.around.timers.disarm(stream)
         for consumer in list(stream.consumers.values()):
             self._forget_consumer(consumer, "Consumer Deleted")
 

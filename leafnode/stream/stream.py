@@ -69,6 +69,8 @@ class Stream:
         self._reading = 0
         self._head_asked = False
         self._history_known = True
+        self._usage = around.memory if config.storage == "memory" else around.disk
+        self._reported = 0
         self.configure(config)
 
     # configuration -----------------------------------------------------------------------------------------------
@@ -122,6 +124,13 @@ class Stream:
             self._subscriptions.append(sub)
             self.around.account.subscribe(sub)
 
+    def forget(self) -> None:
+        """It is deleted."""
+        self.deleted = True
+        self._report_usage(0)
+        self.around.timers.disarm(self)
+        self.unsubscribe()
+
     def unsubscribe(self) -> None:
         for sub in self._subscriptions:
             self.around.account.unsubscribe(sub)
@@ -134,7 +143,7 @@ class Stream:
         subject, reply, headers, payload = message
         if to:
             subject = to
-        if headers or self.suspended or not self._simple:
+        if headers or self.suspended or self._usage.is_over or not self._simple:
             self._deliver_checked(subject, reply, headers, payload)
         else:
             self._keep(subject, reply, headers, payload, self.around.now_ns())
@@ -167,6 +176,8 @@ class Stream:
             raise faults.fault(faults.STORE_FAILED, self.suspended)
         if config.sealed:
             raise faults.fault(faults.SEALED)
+        if self._usage.is_over:
+            raise faults.fault(faults.RESOURCES_EXCEEDED)
         now = self.around.now_ns()
         if headers:
             headers = _without_status(headers)
@@ -313,8 +324,9 @@ class Stream:
             if entry.count == 2 and replaced and self.config.max_msgs_per_subject == 1:
                 self.remove(replaced, entry, replaced_size)
             self._enforce(entry)
-        if self.config.max_age:
-            self._arm_age()
+        max_age = self.config.max_age
+        if max_age and not (self.armed_ns and self.armed_ns <= now + max_age):
+            self.around.timers.arm(self, now + max_age)
         return seq
 
     def keep_as(self, stored: Stored, *, skipped_to: int = 0) -> None:
@@ -344,6 +356,8 @@ class Stream:
         """
         if self.suspended:
             raise faults.fault(faults.STORE_FAILED, self.suspended)
+        if self._usage.is_over:
+            raise faults.fault(faults.RESOURCES_EXCEEDED)
         now = self.around.now_ns()
         wishes = intake.read(headers)
         if wishes is not None and wishes.msg_id and self._is_duplicate(wishes.msg_id, b"", now):
@@ -541,13 +555,10 @@ class Stream:
 
     def arm(self) -> None:
         """Ask to be called when the next message is due to go."""
-        self._arm_age()
         when = self.expiry.next_ns()
         if when is not None:
             self.around.timers.arm(self, when)
-
-    def _arm_age(self) -> None:
-        if self.config.max_age and not self.armed_ns:
+        if self.config.max_age:
             for seq, weight in self.contents.head.items():
                 if not self.expiry.is_exempt(seq):
                     self.around.timers.arm(self, weight.time + self.config.max_age)
@@ -600,11 +611,16 @@ class Stream:
         changes.state = StreamState(
             contents.first_seq, contents.last_seq, contents.messages, contents.bytes, contents.last_time
         )
+        self._report_usage(contents.bytes)
         changes.subject_rows = [
             (subject.id, subject.name, subject.last_seq, subject.last_size, subject.count)
             for subject in changes.subjects.values()
         ]
         contents.age_gone()
+
+    def _report_usage(self, bytes_now: int) -> None:
+        self._usage.change(bytes_now - self._reported)
+        self._reported = bytes_now
 
     def on_stored(self, changes: StreamChanges) -> None:
         """A batch is committed."""
@@ -664,6 +680,7 @@ class Stream:
         """Take on what is on the disk: at start, and after a failed commit."""
         self.contents = contents
         self.committed = contents.last_seq
+        self._report_usage(contents.bytes)
         self.shelf.clear(contents.last_seq)
         self.duplicates.forget_above(contents.last_seq)
         self.expiry.clear()

@@ -26,6 +26,19 @@ class Limits:
     max_bytes_required: bool = False
 
 
+class Usage:
+    """Bytes that one kind of storage holds, against its limit (-1: none)."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.bytes = 0
+        self.is_over = False
+
+    def change(self, by: int) -> None:
+        self.bytes += by
+        self.is_over = 0 <= self._limit <= self.bytes
+
+
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Surroundings:
     """The world of one JetStream. Time and ids come from outside."""
@@ -41,6 +54,12 @@ class Surroundings:
     reads: Reads = dataclasses.field(default_factory=Reads)
     timers: Timers = dataclasses.field(default_factory=Timers)
     recent: Recent = dataclasses.field(default_factory=Recent)
+    memory: Usage = dataclasses.field(init=False)
+    disk: Usage = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.memory = Usage(self.limits.max_memory)
+        self.disk = Usage(self.limits.max_storage)
 
     def advise(self, subject: str, kind: str, /, **fields: object) -> None:
         """Publish an advisory if anybody listens (spec jetstream-api section 13)."""

@@ -3,6 +3,7 @@
 import json
 
 from leafnode.route.message import Message
+from leafnode.stream.surroundings import Limits
 from leafnode.stream.times import MINUTE, SECOND
 from tests.leafnode.stream.bench import Bench, header_block, status
 
@@ -247,3 +248,38 @@ def test_the_journal_is_full_before_memory_is() -> None:
     assert bench.js.streams["S"].contents.messages <= 17
     bench.settle()
     assert rooms == [True]
+
+
+def test_the_accounts_limit_refuses_messages_until_there_is_room() -> None:
+    bench = Bench(limits=Limits(max_storage=1000))
+    bench.create("S", subjects=["s"])
+    while "error" not in (answer := bench.publish("s", bytes(200))):
+        pass
+    assert answer["error"]["err_code"] == 10002
+    bench.api("STREAM.PURGE.S")
+    assert "error" not in bench.publish("s", bytes(200))
+    assert bench.api("STREAM.CREATE.T", name="T", max_bytes=2000)["error"]["err_code"] == 10047
+
+
+def test_a_short_age_is_kept_beside_a_long_ttl() -> None:
+    bench = Bench()
+    bench.create("S", subjects=["s.>"], max_age=5 * SECOND, allow_msg_ttl=True)
+    bench.publish("s.1", Nats_TTL="1h")
+    bench.advance(SECOND)
+    bench.publish("s.2")
+    bench.advance(5 * SECOND)
+    assert bench.state("S")["messages"] == 0
+
+
+def test_a_stream_that_could_not_be_created_leaves_nothing() -> None:
+    bench = Bench()
+    reply, inbox = bench.inbox()
+    bench.account.publish(Message(b"$JS.API.STREAM.CREATE.S", reply, b"", b'{"name":"S"}'))
+    batch = bench.journal.take()
+    assert batch is not None
+    bench.journal.fail(batch, "disk is full")
+    assert json.loads(inbox.take()[0].payload)["error"]["err_code"] == 10049
+    bench.settle()
+    assert bench.api("STREAM.INFO.S")["error"]["err_code"] == 10059
+    bench.create("S")
+    assert bench.publish("S")["seq"] == 1
