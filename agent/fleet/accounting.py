@@ -26,6 +26,8 @@ class Outcome:
     errored: int
     absent: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
+    blind: bool = False
+    """The inventory could not be read: who is absent is not known, only who answered."""
 
     @property
     def total(self) -> int:
@@ -34,6 +36,8 @@ class Outcome:
     def summary(self) -> str:
         """`118 matched, 2 unmatched, 0 errored, 1 absent (pi-17, last seen 3 h ago)`."""
         counts = f"{self.matched} matched, {self.unmatched} unmatched, {self.errored} errored"
+        if self.blind and not self.absent:
+            return f"{counts}; who is absent only the hub knows, and it cannot be reached"
         return f"{counts}, {len(self.absent)} absent{named(self.absent)}"
 
     def exit_code(self) -> Exit:
@@ -41,13 +45,14 @@ class Outcome:
             return Exit.INTERRUPTED
         if self.errored:
             return Exit.FAILED
-        return Exit.INCOMPLETE if self.absent else Exit.OK
+        return Exit.INCOMPLETE if self.absent or self.blind else Exit.OK
 
 
 class Tally:
-    """Counts the answers to one query."""
+    """Counts the answers to one query. `blind`: nobody knows who is in the fleet now, `known` are those asked by name."""
 
-    def __init__(self, known: Iterable[Device]) -> None:
+    def __init__(self, known: Iterable[Device], *, blind: bool = False) -> None:
+        self.blind = blind
         self._known = {device.id: device for device in known}
         self._matched: set[str] = set()
         self._unmatched: set[str] = set()
@@ -80,17 +85,20 @@ class Tally:
         """The sum, with a reason for everyone who is absent."""
         answered = self._matched | self._unmatched | self._errored
         absent = {
-            device.id: _reason(device, now, waited_seconds, device.id in self._unreachable)
+            device.id: self._reason(device, now, waited_seconds)
             for device in self._known.values()
             if device.id not in answered
         }
-        return Outcome(len(self._matched), len(self._unmatched), len(self._errored), absent, interrupted)
+        counts = (len(self._matched), len(self._unmatched), len(self._errored))
+        return Outcome(*counts, absent, interrupted, self.blind)
 
-
-def _reason(device: Device, now: datetime, waited_seconds: float, unreachable: bool) -> str:
-    if device.state == "up":
-        return "up but not reachable" if unreachable else f"up but silent for {waited_seconds:g} s"
-    return whereabouts(device, now)
+    def _reason(self, device: Device, now: datetime, waited_seconds: float) -> str:
+        if self.blind:
+            return "does not answer"
+        if device.state == "up":
+            unreachable = device.id in self._unreachable
+            return "up but not reachable" if unreachable else f"up but silent for {waited_seconds:g} s"
+        return whereabouts(device, now)
 
 
 def whereabouts(device: Device, now: datetime) -> str:

@@ -2,6 +2,9 @@
 
 One request goes out on the narrowest subject that covers the scope, so that nobody else is woken. The asking ends when
 every device that is up has answered, when the time is over, or when someone sets `stop` (Ctrl-C).
+
+At a site that lost its hub nobody can say who is in the fleet, but devices answer: the asking is then blind, and ends
+when nothing more has come for a moment.
 """
 
 import asyncio
@@ -23,6 +26,7 @@ from leafnode.base import nuid
 
 TIMEOUT_SECONDS: Final = 5.0  # a device behind a slow mobile link answers in one or two
 SURPRISE_SECONDS: Final = 0.5  # how long to listen when presence expects nobody: a device may just be starting
+QUIET_SECONDS: Final = 1.0  # when blind: on a site's own network the slowest device answers well within it
 SPREAD_FROM: Final = 500  # devices; from this size on answers are spread in time to spare the hub a burst
 SPREAD_MS_PER_DEVICE: Final = 1  # 1,000 devices spread over a second
 
@@ -94,13 +98,14 @@ class Asking:
     """A question under way: iterate `replies()`, then read `outcome`."""
 
     def __init__(
-        self, hub: Hub, question: Question, known: Iterable[Device], stop: asyncio.Event | None = None
+        self, hub: Hub, question: Question, known: Iterable[Device] | None, stop: asyncio.Event | None = None
     ) -> None:
+        """`known` None: the inventory cannot be read, ask blindly."""
         self._hub = hub
         self._question = question
         self._stop = stop or asyncio.Event()
-        self._scope = presence.select(known, group=question.group, ids=question.on)
-        self._tally = Tally(self._scope)
+        self._scope = presence.select(known or (), group=question.group, ids=question.on)
+        self._tally = Tally(self._scope, blind=known is None)
 
     @property
     def outcome(self) -> Outcome:
@@ -114,16 +119,20 @@ class Asking:
         body = self._question.body(nuid.new(), splay_ms)
         requests = self._question.requests()
         async with self._hub.scatter(requests, body) as queue:
-            deadline = asyncio.get_running_loop().time() + self._wait_seconds()
+            deadline = limit = asyncio.get_running_loop().time() + self._wait_seconds()
             while answer := await self._next(queue, deadline):
                 if answer.unheard:
                     self._unheard(answer.tag)
                 elif (reply := parse_reply(answer.body)) and self._tally.answer(reply.device, reply.matched):
                     yield reply
-                if not self._tally.waiting():
+                if self._tally.blind and not answer.unheard:
+                    deadline = min(limit, asyncio.get_running_loop().time() + QUIET_SECONDS)
+                elif not self._tally.waiting():
                     deadline = min(deadline, asyncio.get_running_loop().time())
 
     def _wait_seconds(self) -> float:
+        if self._tally.blind:
+            return self._question.timeout
         return self._question.timeout if self._tally.waiting() else min(SURPRISE_SECONDS, self._question.timeout)
 
     def _unheard(self, tag: str) -> None:

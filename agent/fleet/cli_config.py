@@ -137,6 +137,8 @@ def _finish(change: Change, state: Convergence | None, output: Output, *, interr
     if interrupted:
         output.note(f"interrupted: the change stays; see `fleet config status {change.name}`")
     output.note(f"{counted(len(states), 'device')}: {state.progress()}{_names(states)}")
+    if not states:
+        output.note("no known device is in this layer yet: devices take the value up when they enrol")
     if states and set(states.values()) == {"no item"}:
         output.note(f"no device in this layer has an item {change.name!r}: check the name, and the devices' settings")
     return worst(state.exit_code(), Exit.INTERRUPTED) if interrupted else state.exit_code()

@@ -88,7 +88,7 @@ def _first_widths(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list
 async def query(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.Event) -> Exit:
     if not (arguments.where or arguments.select or arguments.sql):
         raise UsageError("ask something: a filter, --select or --sql; for everything about one device: fleet info ID")
-    known = await fleet.devices()
+    known = await fleet.devices_if_known()
     asking = await fleet.query(
         arguments.where,
         select=arguments.select,

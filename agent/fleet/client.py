@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import QueryError, UsageError
+from agent.errors import ConnectionFailed, QueryError, UsageError
 from agent.fleet import layers, presence
 from agent.fleet.layers import Layer, Value
 from agent.fleet.presence import Device
@@ -130,6 +130,17 @@ class Fleet:
 
         return presence.select(await inventory.read_devices(self.hub), group=group, tags=tags, state=state)
 
+    async def devices_if_known(self) -> list[Device] | None:
+        """Everyone known; None at a site whose hub cannot be reached, where devices answer all the same."""
+        from agent.fleet.hub import MissingError
+
+        try:
+            return await self.devices()
+        except MissingError:  # there is a JetStream, and it is not the fleet's: a mistake to be told
+            raise
+        except ConnectionFailed:
+            return None
+
     async def device(self, device_id: str) -> Device:
         """One known device, or UsageError with the nearest known id."""
         from leafnode.base.nearest import hint
@@ -166,7 +177,7 @@ class Fleet:
 
         chosen = tuple(on) if on is not None else None
         question = Question(where=where, select=select, sql=sql, group=group, on=chosen, limit=limit, timeout=timeout)
-        return Asking(self.hub, question, await self.devices() if known is None else known, stop)
+        return Asking(self.hub, question, await self.devices_if_known() if known is None else known, stop)
 
     async def info(self, device_id: str, timeout: float = 5.0) -> dict[str, Any] | None:  # noqa: ASYNC109
         """Everything a device tells about itself now; None when it does not answer."""

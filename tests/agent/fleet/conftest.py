@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,8 +104,13 @@ def fleet(hub: Broker, tmp_path: Path) -> Cli:
     return Cli(hub.url, tmp_path / "home")
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Return when `condition` holds; TimeoutError if it never does."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.01)
+async def eventually(url: str, condition: Callable[[Fleet], Awaitable[bool]]) -> None:
+    """Return when `condition` holds, seen through the library; TimeoutError if it never does."""
+    async with Fleet.open(server=url) as library, asyncio.timeout(DEADLINE_SECONDS):
+        while not await condition(library):
+            await asyncio.sleep(0.05)
+
+
+async def has_succeeded(library: Fleet, command: str) -> bool:
+    """Whether a command succeeded on every device it was sent to."""
+    return all(result.state == "succeeded" for result in await library.results(command))

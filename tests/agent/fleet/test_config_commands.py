@@ -12,6 +12,7 @@ import pytest
 from agent.errors import UsageError
 from agent.fleet.arguments import parse
 from agent.fleet.cli_config import desired
+from agent.fleet.client import Fleet
 from agent.fleet.exits import Exit
 from tests.agent.fleet.conftest import DEADLINE_SECONDS, Cli
 from tests.agent.fleet.fake_device import FakeDevice
@@ -143,9 +144,10 @@ def test_values_that_cannot_be_used(words: tuple[str, ...], answer: str, monkeyp
         given_values(*words)
 
 
-async def test_history_diff_and_revert(fleet: Cli) -> None:
-    for value in ("port=1", "port=2", "host=x"):
-        await fleet("config", "set", "m", value, "--all", "--detach")
+async def test_history_diff_and_revert(fleet: Cli, hub: Broker) -> None:
+    async with Fleet.open(server=hub.url) as library:
+        for value in ({"port": 1}, {"port": 2}, {"host": "x"}):
+            await library.set_config("m", value, patch=True)
     history = await fleet("config", "history", "m", "--all", "--json")
     assert [(each["revision"], each["value"]) for each in history.objects] == [
         (1, {"port": 1}),
@@ -165,6 +167,12 @@ async def test_history_diff_and_revert(fleet: Cli) -> None:
     wrong = await fleet("config", "revert", "m", "--all", "--to", "99")
     assert wrong.code is Exit.USAGE
     assert "all.m has no revision 99 (kept: 1, 2, 3, 4, 5)" in wrong.err
+
+
+async def test_a_layer_without_devices_is_said_to_be_empty(fleet: Cli) -> None:
+    ended = await fleet("config", "set", "m", "a=1", "--group", "lab")
+    assert ended.code is Exit.OK
+    assert "no known device is in this layer yet" in ended.last
 
 
 async def test_an_unchanged_value_is_not_written_again(fleet: Cli) -> None:
@@ -195,9 +203,10 @@ async def test_rm_takes_keys_or_the_whole_value_and_devices_follow(fleet: Cli, h
 
 async def test_get_explains_what_layers_come_to(fleet: Cli, hub: Broker) -> None:
     async with FakeDevice(hub.url, "pi-1", groups=("lab",)):
-        await fleet("config", "set", "m", "port=1", "tls.on=false", "--all", "--detach")
-        await fleet("config", "set", "m", "tls.on=true", "--group", "lab", "--detach")
-        await fleet("config", "set", "m", "port=2", "--device", "pi-1", "--detach")
+        async with Fleet.open(server=hub.url) as library:
+            await library.set_config("m", {"port": 1, "tls": {"on": False}})
+            await library.set_config("m", {"tls": {"on": True}}, group="lab")
+            await library.set_config("m", {"port": 2}, device="pi-1")
         [merged] = (await fleet("config", "get", "m", "--for", "pi-1", "--json")).objects
         assert merged["value"] == {"port": 2, "tls": {"on": True}}
         assert merged["revisions"] == {"all.m": 1, "group.lab.m": 2, "device.pi-1.m": 3}

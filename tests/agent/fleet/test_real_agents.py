@@ -10,7 +10,7 @@ import pytest
 
 from agent.fleet.client import Fleet
 from agent.fleet.exits import Exit
-from tests.agent.fleet.conftest import DEADLINE_SECONDS, Cli
+from tests.agent.fleet.conftest import DEADLINE_SECONDS, Cli, eventually, has_succeeded
 from tests.support.servers import Broker, Process, jetstream, leafnode, stock_hub
 
 AGENTS = ("pi-1", "pi-2")
@@ -101,6 +101,14 @@ async def test_queries_reach_everyone(site: Site) -> None:
     assert [line.split(",")[:2] for line in many.lines] == [["device", "name"], ["pi-1", "app"], ["pi-1", "motd"]]
 
 
+async def measured(library: Fleet) -> bool:
+    return "mem" in (await library.telemetry()).get("pi-1", {})
+
+
+async def vanished(library: Fleet) -> bool:
+    return bool(await library.devices(state="absent"))
+
+
 async def test_devices_are_shown(site: Site) -> None:
     listed = await site.fleet("ls", "--tag", "site=roof", "--json")
     assert [(each["device"], each["state"], each["groups"]) for each in listed.objects] == [
@@ -110,9 +118,8 @@ async def test_devices_are_shown(site: Site) -> None:
     assert listed.objects[0]["os"]
     shown = await site.fleet("info", "pi-1")
     assert ["tags.site", "roof"] in [line.split() for line in shown.lines]
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while (await site.fleet("top", "--once", "--json")).objects[0]["mem"] is None:
-            pass
+    await eventually(site.hub.url, measured)
+    assert (await site.fleet("top", "--once", "--json")).objects[0]["mem"] > 0
 
 
 async def test_configuration_converges_is_refused_and_goes_back(site: Site) -> None:
@@ -167,18 +174,16 @@ async def test_a_stopped_agent_is_accounted_for_and_gets_its_command_later(site:
     assert "1 succeeded, 1 queued (pi-2, queued, stopped " in sent.err
     command = sent.err.split()[1]
     site.agents["pi-2"].start()
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while (await site.fleet("result", command)).code is not Exit.OK:
-            pass
+    await eventually(site.hub.url, lambda library: has_succeeded(library, command))
+    assert (await site.fleet("result", command)).out.count("  late\n") == 2
     await site.all_up()
 
 
 async def test_a_killed_agent_becomes_absent(site: Site) -> None:
     site.agents["pi-2"].kill()
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not (found := (await site.fleet("ls", "--state", "absent", "--json")).objects):
-            pass
-    assert [each["device"] for each in found] == ["pi-2"]
+    await eventually(site.hub.url, vanished)
+    found = await site.fleet("ls", "--state", "absent", "--json")
+    assert [each["device"] for each in found.objects] == ["pi-2"]
     asked = await site.fleet("query", "mem.percent > 0")
     assert asked.last.startswith("1 matched, 0 unmatched, 0 errored, 1 absent (pi-2, last seen ")
     site.agents["pi-2"].start()

@@ -6,7 +6,7 @@ import signal
 from typing import Any
 
 from agent.fleet.exits import Exit
-from tests.agent.fleet.conftest import DEADLINE_SECONDS, Cli
+from tests.agent.fleet.conftest import DEADLINE_SECONDS, Cli, eventually, has_succeeded
 from tests.agent.fleet.fake_device import FakeDevice
 from tests.support.servers import Broker
 
@@ -66,10 +66,10 @@ async def test_an_offline_device_gets_its_command_when_it_is_back(fleet: Cli, hu
     before = await fleet("result", state["command"])
     assert (before.code, before.out) == (Exit.INCOMPLETE, "pi-1: queued\n")
 
-    async with FakeDevice(hub.url, "pi-1", run=says("back\n")), asyncio.timeout(DEADLINE_SECONDS):
-        while (after := await fleet("result", state["command"])).code is not Exit.OK:
-            pass
-    assert after.lines[1] == "  back"
+    async with FakeDevice(hub.url, "pi-1", run=says("back\n")):
+        await eventually(hub.url, lambda library: has_succeeded(library, state["command"]))
+    after = await fleet("result", state["command"])
+    assert (after.code, after.lines[1]) == (Exit.OK, "  back")
     assert (await fleet("commands", "--json")).objects[0]["states"] == {"succeeded": 1}
 
 
