@@ -387,7 +387,7 @@ class Life:
 
 
 def check_random_lives():
-    for seed in range(60):
+    for seed in range(30):
         life = Life(seed)
         steps = [life.publish, life.send, life.acknowledge, life.publish, life.send, life.acknowledge, life.tick]
         for _ in range(120):
