@@ -49,7 +49,7 @@ class Outcome:
 
 
 class Tally:
-    """Counts the answers to one query. `blind`: nobody knows who is in the fleet now, `known` are those asked by name."""
+    """Counts the answers to one query. `blind`: who is in the fleet is not known, `known` are those asked by name."""
 
     def __init__(self, known: Iterable[Device], *, blind: bool = False) -> None:
         self.blind = blind

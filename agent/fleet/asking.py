@@ -105,6 +105,8 @@ class Asking:
         self._question = question
         self._stop = stop or asyncio.Event()
         self._scope = presence.select(known or (), group=question.group, ids=question.on)
+        if known is None:  # those asked by name are worth waiting for: the broker says at once if nobody listens there
+            self._scope = [dataclasses.replace(device, state="up") for device in self._scope]
         self._tally = Tally(self._scope, blind=known is None)
 
     @property
@@ -125,13 +127,17 @@ class Asking:
                     self._unheard(answer.tag)
                 elif (reply := parse_reply(answer.body)) and self._tally.answer(reply.device, reply.matched):
                     yield reply
-                if self._tally.blind and not answer.unheard:
-                    deadline = min(limit, asyncio.get_running_loop().time() + QUIET_SECONDS)
-                elif not self._tally.waiting():
-                    deadline = min(deadline, asyncio.get_running_loop().time())
+                if not self._tally.waiting():
+                    more_seconds = QUIET_SECONDS if self._open_ended and not answer.unheard else 0.0
+                    deadline = min(limit, asyncio.get_running_loop().time() + more_seconds)
+
+    @property
+    def _open_ended(self) -> bool:
+        """Blind, and nobody was named: any number of devices may answer."""
+        return self._tally.blind and not self._scope
 
     def _wait_seconds(self) -> float:
-        if self._tally.blind:
+        if self._open_ended:
             return self._question.timeout
         return self._question.timeout if self._tally.waiting() else min(SURPRISE_SECONDS, self._question.timeout)
 

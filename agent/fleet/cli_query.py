@@ -99,8 +99,9 @@ async def query(arguments: Namespace, fleet: Fleet, output: Output, stop: asynci
         timeout=arguments.timeout,
         stop=stop,
         known=known,
+        blind=known is None,
     )
-    rows = Rows(output, max((len(device.id) for device in known), default=0), arguments.select)
+    rows = Rows(output, max((len(device.id) for device in known or ()), default=0), arguments.select)
     async for reply in asking.replies():
         if reply.error:
             output.note(f"{reply.device}: {reply.error}")

@@ -132,7 +132,7 @@ class Fleet:
 
     async def devices_if_known(self) -> list[Device] | None:
         """Everyone known; None at a site whose hub cannot be reached, where devices answer all the same."""
-        from agent.fleet.hub import MissingError
+        from agent.fleet.reading import MissingError
 
         try:
             return await self.devices()
@@ -168,16 +168,19 @@ class Fleet:
         timeout: float = 5.0,  # noqa: ASYNC109 (the devices' time for an answer, not a limit on this call)
         stop: asyncio.Event | None = None,
         known: Iterable[Device] | None = None,
+        blind: bool = False,
     ) -> "Asking":
         """A question ready to be asked: iterate its `replies()`, then read its `outcome`.
 
-        `known` spares reading the fleet's buckets again; `stop` ends the asking early.
+        `known` spares reading the fleet's buckets again, `blind` trying to; `stop` ends the asking early.
         """
         from agent.fleet.asking import Asking, Question
 
         chosen = tuple(on) if on is not None else None
         question = Question(where=where, select=select, sql=sql, group=group, on=chosen, limit=limit, timeout=timeout)
-        return Asking(self.hub, question, await self.devices_if_known() if known is None else known, stop)
+        if known is None and not blind:
+            known = await self.devices_if_known()
+        return Asking(self.hub, question, known, stop)
 
     async def info(self, device_id: str, timeout: float = 5.0) -> dict[str, Any] | None:  # noqa: ASYNC109
         """Everything a device tells about itself now; None when it does not answer."""
