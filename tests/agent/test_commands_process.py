@@ -1,7 +1,10 @@
 """A command runs once: across a device that is off, a SIGKILL at each step, and messages that come again."""
 
+import asyncio
 import os
+import random
 import signal
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +13,8 @@ from agent.bus import Bus
 from tests.agent import fleet_world as world
 from tests.support.servers import Process
 
+KILLS = 6
+COMMANDS_PER_LIFE = 5
 FAST = {"commands": "ack_wait_s = 1", "telemetry": "interval_s = 0"}
 
 
@@ -183,3 +188,28 @@ async def test_a_command_longer_than_ack_wait_runs_once(tmp_path: Path) -> None:
             info = await bus.local.api(f"CONSUMER.INFO.{subjects.STREAM_COMMANDS}.agent-pi-7")
         assert info["delivered"]["consumer_seq"] == 1
         assert lines(trace) == 1
+
+
+async def test_commands_survive_sigkill_at_any_moment(tmp_path: Path) -> None:
+    """Power cuts at random: nothing runs twice, each has one outcome, and what says `succeeded` did run."""
+    moments = random.Random(7)
+    traces = tmp_path / "traces"
+    traces.mkdir()
+    async with world.hub(tmp_path / "hub") as (broker, bus):
+        device = world.agent(tmp_path / "pi-7", broker.url, **FAST)
+        sent = []
+        for _ in range(KILLS):
+            with device.start():
+                for _ in range(COMMANDS_PER_LIFE):
+                    each = world.command("true")
+                    each = replace(each, argv=tuple(note(traces / each.id)))
+                    sent.append(each)
+                    await world.send(bus, each)
+                await asyncio.sleep(moments.uniform(0, 0.08))
+                device.kill()
+        with device.start():
+            await world.eventually(lambda: none_waits(bus), "all acknowledged")
+        for each in sent:
+            (outcome,) = await world.outcomes(bus, each.id)
+            ran = lines(traces / each.id)
+            assert (outcome, ran) in {("succeeded", 1), ("unknown", 0), ("unknown", 1)}
