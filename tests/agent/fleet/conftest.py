@@ -1,10 +1,12 @@
 """A stock hub with the fleet's streams, and `fleet` run against it as a process of its own."""
 
 import asyncio
+import atexit
 import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +20,10 @@ from agent.fleet.exits import Exit
 from tests.support.servers import Broker, jetstream, stock_hub
 
 DEADLINE_SECONDS = 30.0  # for one command line; a loaded machine needs a few
+_COMPILED = tempfile.TemporaryDirectory(
+    prefix="fleet-compiled-"
+)  # compiled once for all runs of `fleet`, not each time
+atexit.register(_COMPILED.cleanup)
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -54,6 +60,8 @@ class Cli:
             "FLEET_SERVER": url,
             "XDG_CONFIG_HOME": str(home),
             "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": _COMPILED.name,
         }
 
     @asynccontextmanager

@@ -32,7 +32,7 @@ tags = {{ site = "roof" }}
 urls = ["{url}"]
 
 [presence]
-interval_s = 1
+interval_s = 2
 
 [telemetry]
 interval_s = 1
