@@ -1,7 +1,7 @@
 """README.md stays true: links lead somewhere, copyable commands exist, configuration is accepted.
 
 Blocks marked `sh` are for copying. Their `make`, `fleet`, `leafnode`, `fleet-agent` and `install` lines are checked
-against the real thing; `toml` is loaded as the agent's settings; a real nats-server reads the hub's configuration.
+against the real thing; `toml` is loaded as the agent's settings; hub and first site are started.
 """
 
 import re
@@ -16,7 +16,8 @@ from agent.fleet import arguments
 from agent.settings import load
 from leafnode.config import flags
 from tests.demo.steps import STEPS
-from tests.support.servers import nats_server
+from tests.support.ports import free_port
+from tests.support.servers import Process, stock_hub
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -98,8 +99,21 @@ def test_agent_settings_are_accepted(tmp_path):
         assert load(file).nats.hub_domain == "hub"
 
 
-def test_a_real_hub_accepts_its_configuration(tmp_path):
+def test_hub_and_first_site_find_each_other(tmp_path):
+    """The hub as README.md configures it and the broker as systemd/leafnode.conf does, but for places and ports."""
     (config,) = [block for block in blocks("") if block.startswith("jetstream")]
-    (file := tmp_path / "hub.conf").write_text(config)
-    done = subprocess.run([nats_server(), "-t", "-c", str(file)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    port = free_port()
+    hub = config.replace("/var/lib/nats", str(tmp_path / "nats")).replace("0.0.0.0:7422", f"127.0.0.1:{port}")
+    site = (ROOT / "systemd" / "leafnode.conf").read_text()
+    for ours, theirs in {
+        "tls://site:change-me@hub.example.net:7422": f"nats-leaf://roof:change-me@127.0.0.1:{port}",
+        "/var/lib/leafnode": str(tmp_path / "leafnode"),
+        "0.0.0.0:4222": f"127.0.0.1:{free_port()}",
+        "127.0.0.1:8222": f"127.0.0.1:{free_port()}",
+    }.items():
+        assert ours in site
+        site = site.replace(ours, theirs)
+    (file := tmp_path / "leafnode.conf").write_text(site)
+    argv = [sys.executable, "-m", "leafnode", "-c", str(file)]
+    with stock_hub(tmp_path / "hub", config=hub), Process(argv, tmp_path / "leafnode.log", ready="leaf link up: hub="):
+        pass

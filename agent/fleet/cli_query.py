@@ -3,7 +3,7 @@
 import asyncio
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from agent.errors import UsageError
 from agent.fleet.client import Fleet
@@ -11,6 +11,8 @@ from agent.fleet.exits import Exit
 from agent.fleet.layers import flat
 from agent.fleet.output import CELL_MAX, Output, Table, cell
 from agent.payloads import QueryReply
+
+ID_WIDTH: Final = 16  # characters for device ids that nobody could tell beforehand
 
 
 class Rows:
@@ -101,7 +103,7 @@ async def query(arguments: Namespace, fleet: Fleet, output: Output, stop: asynci
         known=known,
         blind=known is None,
     )
-    rows = Rows(output, max((len(device.id) for device in known or ()), default=0), arguments.select)
+    rows = Rows(output, max((len(device.id) for device in known or ()), default=ID_WIDTH), arguments.select)
     async for reply in asking.replies():
         if reply.error:
             output.note(f"{reply.device}: {reply.error}")

@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -21,6 +21,7 @@ CELLAR: Final = "pi-cellar"
 AGENTS: Final = (*ROOF, CELLAR)
 PICO: Final = "pico-roof"
 READINGS: Final = "tele.>"
+GATE: Final = "tele.gate.opened"  # of a device at the hub itself
 OUTAGE_SECONDS: Final = 5.0  # long enough for presence to expire and for readings to pile up, short for a spectator
 DRAIN_SECONDS: Final = 60.0  # the hub looks for a source that fell silent every ten seconds
 
@@ -94,6 +95,8 @@ def ask(stage: Stage) -> str:
         stage.check(name in said.text, f"{name} is among the answers")
     said = stage.fleet("query", "os.nmae = 'Linux'", expect=1)
     stage.check("3 errored" in said.text, "a mistyped filter is an error on every device, not silence")
+    stage.tell.say("It is plain NATS: any client may ask, here with the same filter as a request's whole body.")
+    _ask_with_any_client(stage)
     return "2 matched, 1 unmatched; a mistyped filter is reported by all 3, not answered by silence"
 
 
@@ -140,11 +143,12 @@ def outage(stage: Stage) -> str:
     stage.links["roof"].refuse()
     stage.links["roof"].reset()
     stage.until("the hub has lost the roof", lambda: "roof" not in stage.linked(), log=at_hub.log)
-    stage.tell.say("The link is cut. On the roof's own network any NATS client still gets its answers:")
+    stage.tell.say("The link is cut. On the roof's own network devices still answer, without the hub:")
     _ask_locally(stage)
     before = _waiting(stage)
     number = streams.look(streams.publish(at_roof.url, "tele.door.opened", b'{"v":1,"device":"door","value":1}'))
     stage.tell.say(f"A reading published there is acknowledged, which means on disk: number {number} of the stream.")
+    streams.look(streams.publish(at_hub.url, GATE, b'{"v":1,"device":"gate","value":1}'))
     _watch_backlog(stage, time.monotonic() + OUTAGE_SECONDS)
     stage.until("presence of the roof has expired", lambda: stage.up() == {CELLAR}, log=at_hub.log)
     stage.tell.say("The operator at the hub sees who is missing, and configures them all the same:")
@@ -157,13 +161,21 @@ def outage(stage: Stage) -> str:
 
 
 def _ask_locally(stage: Stage) -> None:
-    """Each device's answer to a plain request, at the site with its link down."""
-    stage.tell.command(f"nats --server {stage.sites['roof'].url} request device.info '' --replies 0")
-    found = streams.look(streams.answers(stage.sites["roof"].url, "device.info", b"", count=len(ROOF)))
+    """The operator on the site's own network, with the hub out of reach."""
+    at_roof = ("--server", stage.sites["roof"].url, "--domain", places.HUB_DOMAIN)
+    said = stage.fleet("query", *at_roof, "tag.site = 'roof'", "--select", "host.name, mem.percent", expect=4)
+    stage.check("2 matched, 0 unmatched, 0 errored" in said.text, "both devices of the roof answered")
+
+
+def _ask_with_any_client(stage: Stage) -> None:
+    """The same question as a plain NATS request."""
+    question = "tag.site = 'roof'"
+    stage.tell.command(f'nats request device.info "{question}" --replies 0')
+    found = streams.look(streams.answers(stage.hub.url, "device.info", question.encode(), count=len(ROOF)))
     for body in found:
-        stage.tell.printed(body.decode()[:100] + "…")
+        stage.tell.printed(body.decode())
     names = sorted(json.loads(body)["device"] for body in found)
-    stage.check(names == sorted(ROOF), f"both devices of the roof answered, not {names}", stage.sites["roof"].log)
+    stage.check(names == sorted(ROOF), f"both devices of the roof answered, not {names}", stage.devices[ROOF[0]].log)
 
 
 def _watch_backlog(stage: Stage, deadline: float) -> None:
@@ -257,15 +269,18 @@ def _count(url: str, device: str) -> int:
     return sum(streams.look(streams.counts(url, "TELEMETRY", f"tele.{device}.>")).values())
 
 
-def _of_roof(counts: dict[str, int]) -> int:
-    """Messages that did not come from the cellar."""
-    return sum(count for subject, count in counts.items() if not subject.startswith(f"tele.{CELLAR}."))
+def _is_of_roof(subject: str) -> bool:
+    return not subject.startswith(f"tele.{CELLAR}.") and subject != GATE
+
+
+def _of_roof(counts: Mapping[str, int]) -> int:
+    return sum(count for subject, count in counts.items() if _is_of_roof(subject))
 
 
 def _amounts(stage: Stage) -> tuple[int, int]:
     """Messages of the roof: at the roof, at the hub. The hub is asked first: it must never seem to be ahead."""
-    there = _of_roof(dict(streams.look(streams.counts(stage.hub.url, "TELEMETRY", READINGS))))
-    here = _of_roof(dict(streams.look(streams.counts(stage.sites["roof"].url, "TELEMETRY", READINGS))))
+    there = _of_roof(streams.look(streams.counts(stage.hub.url, "TELEMETRY", READINGS)))
+    here = _of_roof(streams.look(streams.counts(stage.sites["roof"].url, "TELEMETRY", READINGS)))
     return here, there
 
 
@@ -282,14 +297,14 @@ def _backlog(stage: Stage) -> str:
 def _origins(stage: Stage) -> Counter[int]:
     """How often each number of the roof's stream is at the hub."""
     kept = streams.look(streams.read(stage.hub.url, "TELEMETRY"))
-    return Counter(each.origin for each in kept if not each.subject.startswith(f"tele.{CELLAR}."))
+    return Counter(each.origin for each in kept if _is_of_roof(each.subject))
 
 
 def _check_exactly_once(stage: Stage, upto: int) -> None:
     """The roof's messages 1 to `upto` are at the hub: each, once, in order, unchanged."""
     here = {each.seq: each for each in streams.look(streams.read(stage.sites["roof"].url, "TELEMETRY"))}
     kept = streams.look(streams.read(stage.hub.url, "TELEMETRY"))
-    there = [each for each in kept if not each.subject.startswith(f"tele.{CELLAR}.") and each.origin <= upto]
+    there = [each for each in kept if _is_of_roof(each.subject) and each.origin <= upto]
     wanted = list(range(1, upto + 1))
     stage.check([seq for seq in here if seq <= upto] == wanted, f"the roof keeps every number from 1 to {upto}")
     got = [each.origin for each in there]
@@ -301,6 +316,8 @@ def _check_exactly_once(stage: Stage, upto: int) -> None:
     changed = [each.origin for each in there if (each.subject, each.body) != _content(here[each.origin])]
     stage.check(not changed, f"the hub has the same bytes (others: {changed[:5]})", stage.hub.log)
     stage.tell.say(f"Counted: numbers 1 to {upto} of the roof, {len(there)} messages at the hub, 0 missing, 0 twice.")
+    gate = sum(each.subject == GATE for each in kept)
+    stage.check(gate == 1, f"what was published at the hub itself is there once, not {gate} times", stage.hub.log)
     numbers = [json.loads(each.body)["seq"] for each in there if each.subject == f"tele.{PICO}.temp"]
     stage.check(numbers == list(range(1, len(numbers) + 1)), "the Pico's readings are all there, once, in its order")
     stage.tell.say(f"The Pico numbers its readings itself: 1 to {len(numbers)} are at the hub, 0 missing, 0 twice.")
