@@ -281,6 +281,8 @@ async def serve(config: Config, *, argv0: str) -> int:
     notifier = Notifier()
     broker = Broker(config)
     ports = PortsFile(config.ports_file_dir, Path(argv0).name)
+    signals = Signals(on_second=lambda: os._exit(1))
+    broker.on_failure = signals.stop.set
     try:
         await broker.start()
         write_pid_file(config.pid_file)
@@ -289,10 +291,8 @@ async def serve(config: Config, *, argv0: str) -> int:
         log.critical("%s", error)
         await broker.stop()
         return 1
-    signals = Signals(on_second=lambda: os._exit(1))
     notifier.ready(f"serving clients on port {broker.port}")
     watchdog = asyncio.create_task(feed_watchdog(notifier), name="watchdog")
-    broker.on_failure = signals.stop.set
     try:
         if await signals.wait():
             await broker.lame_duck()
