@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench import load
+from tests.bench import firmware, load
 from tests.support.servers import Broker, leafnode, stock_hub
 
 Measure = Callable[[int], float]
@@ -83,10 +83,15 @@ def row(name: str, unit: str, ours: float, theirs: float, safe: float | None = N
 def main() -> int:
     options = argparse.ArgumentParser(prog="make bench", description=__doc__.split("\n")[0])
     options.add_argument("--rounds", type=int, default=3, help="measurements of each case (default 3)")
-    options.add_argument("--only", choices=["core", "durable"], help="leave the others out")
+    options.add_argument("--only", choices=["core", "durable", "firmware"], help="leave the others out")
     chosen = options.parse_args()
-    with tempfile.TemporaryDirectory(prefix="fleetleaf-bench-") as folder:
-        run(Path(folder), chosen.rounds, chosen.only)
+    if chosen.only != "firmware":
+        with tempfile.TemporaryDirectory(prefix="fleetleaf-bench-") as folder:
+            run(Path(folder), chosen.rounds, chosen.only)
+    if chosen.only in (None, "firmware"):
+        print("\nthe Pico firmware on MicroPython, against nats-server")
+        for figure in firmware.run():
+            print(f"{figure['name']:<64} {figure['value']:>12,.2f} {figure['unit']}")
     return 0
 
 
