@@ -93,6 +93,7 @@ class Bus:
         self._closed = asyncio.Event()
         self._stopping = False
         self._last_error: Exception | None = None
+        self._refusal: Exception | None = None
         self._services: list[Any] = []
         self._inboxes: set[Inbox] = set()
 
@@ -116,7 +117,7 @@ class Bus:
             async with asyncio.timeout(patience_s):
                 await bus._connect()
         except (TimeoutError, nats.errors.Error, OSError) as error:
-            reason = bus._last_error or error
+            reason = bus._refusal or bus._last_error or error
             await bus.close()
             raise ConnectionFailed(
                 f"cannot connect to {', '.join(map(without_secrets, options.urls))}: {explain(reason)}"
@@ -346,6 +347,8 @@ class Bus:
     async def _on_error(self, error: Exception) -> None:
         """A failed attempt, or a complaint of the server. Sets the delay that the library waits before the next one."""
         self._last_error = error
+        if "authorization" in str(error).lower():
+            self._refusal = error  # the connections that follow may fail with less to say
         if isinstance(error, nats.errors.SlowConsumerError):
             log.warning("messages dropped subject=%s reason=slow-consumer", error.subject)
             return

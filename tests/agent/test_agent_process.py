@@ -117,10 +117,12 @@ async def test_an_agent_at_a_site_uses_the_site_for_what_must_not_be_lost(
             await world.send(bus, each)
             at_site = bus.domain("site")
             subject = subjects.result("pi-7", each.id)
-            stored = await world.eventually(
-                lambda: at_site.message(subjects.STREAM_RESULTS, last_of=subject), "the result at the site"
-            )
-            assert b"done" in stored.data
+
+            async def outcome_at_site() -> bool:
+                stored = await at_site.message(subjects.STREAM_RESULTS, last_of=subject)
+                return stored is not None and CommandResult.from_bytes(stored.data).stdout == "done\n"
+
+            await world.eventually(outcome_at_site, "the outcome is stored at the site")
             assert await bus.local.message(subjects.STREAM_RESULTS, last_of=subject) is None
             await world.eventually(lambda: at_site.message(subjects.STREAM_TELEMETRY, last_of="tele.pi-7.cpu"), "cpu")
             assert await bus.local.message(subjects.STREAM_TELEMETRY, last_of="tele.pi-7.cpu") is None
