@@ -106,11 +106,11 @@ class MessageApi:
             else:
                 request.answer({"success": True})
 
-        known = stream.weight(seq)
+        known = stream.recall.weight(seq)
         if known is not None:
             removed({seq: known})
         else:
-            stream.with_weights([seq], removed)
+            stream.recall.weights([seq], removed)
 
     # direct get --------------------------------------------------------------------------------------------------
 
@@ -270,7 +270,7 @@ def _find(stream: Stream, asked: dict[str, Any], then: Then) -> None:
     last = asked.get("last_by_subj")
     if last:
         newest = max((subject.last_seq for subject in stream.contents.matching(last.encode())), default=0)
-        stream.read_sequence(newest, then) if newest else _find_last_slowly(stream, last.encode(), then)
+        stream.recall.message(newest, then) if newest else _find_last_slowly(stream, last.encode(), then)
     elif asked.get("start_time"):
         stream.around.reads.ask(
             reads.FirstAt(stream.id, asked["start_time"], lambda seq: _find_next(stream, asked, seq, then))
@@ -278,7 +278,7 @@ def _find(stream: Stream, asked: dict[str, Any], then: Then) -> None:
     elif asked.get("next_by_subj"):
         _find_next(stream, asked, asked.get("seq") or 1, then)
     else:
-        stream.read_sequence(asked["seq"], then)
+        stream.recall.message(asked["seq"], then)
 
 
 def _find_last_slowly(stream: Stream, pattern: bytes, then: Then) -> None:
@@ -292,7 +292,7 @@ def _find_last_slowly(stream: Stream, pattern: bytes, then: Then) -> None:
             stream.id,
             subjects[0].id,
             stream.committed,
-            lambda meta: stream.read_sequence(meta.seq, then) if meta else then(None),
+            lambda meta: stream.recall.message(meta.seq, then) if meta else then(None),
         )
     )
 

@@ -383,10 +383,10 @@ class Consumer:
     def _ask(self, question: Callable[[Callable[[reads.Rows], None]], reads.Question]) -> None:
         self._serial += 1
         serial = self._asked = self._serial
-        self.stream.read_started()
+        self.stream.recall.started()
 
         def found(rows: reads.Rows) -> None:
-            self.stream.read_finished()
+            self.stream.recall.finished()
             if self._asked == serial and not self.deleted:
                 self._asked = 0
                 self._supply(rows)
@@ -431,7 +431,7 @@ class Consumer:
             self.floor_seq, self.floor_stream_seq = number, seq
             self.changed(soon=False)
             if self.stream.config.retention == "interest" and not self.stream.is_needed(seq, stored.subject):
-                self.stream.remove_settled(seq, None)
+                self.stream.retention.settled(seq)
         return True
 
     def _keep_pace(self, stored: Stored, now: int) -> None:
@@ -447,7 +447,7 @@ class Consumer:
         return Message(stored.subject, reply, header_block.with_lines(stored.headers, (b"Nats-Msg-Size", size)), b"")
 
     def _expect_ack(self, stored: Stored, number: int, now: int) -> None:
-        entry = Pending(number, now, stored.subject, self.stream.size_of(stored))
+        entry = Pending(number, now, stored.subject, self.stream.size_of_stored(stored))
         self.pending.add(stored.seq, entry, now + self._wait_ns(1))
         self.changed(soon=False).pending[stored.seq] = entry
 
@@ -475,7 +475,7 @@ class Consumer:
             self.delivered_seq = entry.consumer_seq = number
             self.delivered_ns = entry.delivered_ns = now
             entry.deliveries += 1
-            entry.subject, entry.size = stored.subject, self.stream.size_of(stored)
+            entry.subject, entry.size = stored.subject, self.stream.size_of_stored(stored)
             self.pending.schedule(stored.seq, entry, now + self._wait_ns(entry.deliveries))
             self.changed(soon=False).pending[stored.seq] = entry
             return True
@@ -495,14 +495,14 @@ class Consumer:
             self._again_ready.extend(recent[seq] for seq in wanted)
             return self._deliver_again()
         self._again_asked = True
-        self.stream.read_started()
+        self.stream.recall.started()
         self.stream.around.reads.ask(
             reads.BySequence(self.stream.id, wanted, lambda rows: self._again_found(wanted, rows))
         )
         return False
 
     def _again_found(self, wanted: list[int], rows: reads.Rows) -> None:
-        self.stream.read_finished()
+        self.stream.recall.finished()
         self._again_asked = False
         self._again_ready.extend(rows.messages)
         present = {stored.seq for stored in rows.messages}
@@ -582,16 +582,16 @@ class Consumer:
         if entry is not None and entry.subject:
             subject = stream.contents.subjects.get(entry.subject)
             if stream.config.retention == "workqueue" or not stream.is_needed(seq, entry.subject):
-                stream.remove_settled(seq, Weight(subject, entry.size, 0) if subject is not None else None)
+                stream.retention.settled(seq, Weight(subject, entry.size, 0) if subject is not None else None)
         else:
-            stream.with_weights([seq], lambda found: self._settle(seq, found))
+            stream.recall.weights([seq], lambda found: self._settle(seq, found))
 
     def _settle(self, seq: int, found: dict[int, Weight]) -> None:
         weight = found.get(seq)
         if weight is not None and (
             self.stream.config.retention == "workqueue" or not self.stream.is_needed(seq, weight.subject.name)
         ):
-            self.stream.remove_settled(seq, weight)
+            self.stream.retention.settled(seq, weight)
 
     def _drop_pending(self, seq: int) -> None:
         entry = self.pending.pop(seq)

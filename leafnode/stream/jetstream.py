@@ -31,7 +31,7 @@ from leafnode.stream.loaded import LoadedConsumer, LoadedContents, LoadedStream
 from leafnode.stream.pull import Pull
 from leafnode.stream.push import Push
 from leafnode.stream.source import Origin
-from leafnode.stream.stream import Stream
+from leafnode.stream.stream import Stream, keeps_history
 from leafnode.stream.stream_config import SHAPE as STREAM_SHAPE
 from leafnode.stream.stream_config import StreamConfig
 from leafnode.stream.stream_rules import API_LEVEL
@@ -102,7 +102,7 @@ class JetStream:
         self.streams[config.name] = stream
         self._by_id[stream.id] = stream
         stream.restore(contents_of(stream, item.contents), item.contents)
-        stream.learn_duplicates()
+        stream.recall.learn_duplicates()
         for row in item.consumers:
             self._load_consumer(stream, row)
         stream.subscribe()
@@ -297,7 +297,7 @@ class JetStream:
         if consumer.is_kept:
             self.around.journal.catalog(DropConsumer(consumer.id))
         if consumer.stream.config.retention == "interest":
-            consumer.stream.remove_unneeded(consumer.filters)
+            consumer.stream.retention.drop_unneeded(consumer.filters)
 
     def _forget_consumer(self, consumer: Consumer, reason: str) -> None:
         self._forget_push(consumer)
@@ -391,7 +391,7 @@ def contents_of(stream: Stream, loaded: LoadedContents) -> Contents:
     """The counters and indexes of a stream from its rows."""
     state = loaded.state
     config = stream.config
-    contents = Contents(config.first_seq or 1, with_history=config.max_msgs_per_subject > 1)
+    contents = Contents(config.first_seq or 1, with_history=keeps_history(config))
     if state.last_seq or state.first_seq:
         contents.first_seq, contents.last_seq = state.first_seq, state.last_seq
     contents.messages, contents.bytes, contents.last_time = state.messages, state.bytes, state.last_time

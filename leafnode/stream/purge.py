@@ -65,16 +65,16 @@ class Purge:
         if after >= self._bound or not stream.contents.messages or ids == () or stream.deleted:
             self._done(self._removed, "")
             return
-        stream.read_started()
+        stream.recall.started()
         stream.around.reads.ask(reads.Weights(stream.id, after, self._bound, ids, self._found))
 
     def _found(self, answer: reads.Metas) -> None:
         stream = self._stream
-        stream.read_finished()
+        stream.recall.finished()
         for meta in answer.metas:
             if self._left == 0:
                 break
-            weight = stream.weigh_meta(meta)
+            weight = stream.recall.weigh(meta)
             if weight is not None:
                 stream.remove(meta.seq, weight.subject, weight.size)
                 self._removed += 1

@@ -299,7 +299,7 @@ class Origin:
         subject, rule = self._moved(message.subject)
         headers = _stripped(message.headers)
         if self.is_mirror:
-            self.stream.keep_as(Stored(seq, subject, time, headers, message.payload))
+            self.stream.keep_copy(Stored(seq, subject, time, headers, message.payload))
             return
         words = (self._tag, b"%d" % seq, *rule, message.subject)
         headers = header_block.with_lines(headers, (b"Nats-Stream-Source", b" ".join(words)))

@@ -124,7 +124,7 @@ async def test_removed_messages_are_gone_and_their_sequences_are_gaps(store: Sto
     world = await filled(store)
     stream = world.stream
     for seq in (2, 3, 7):
-        weight = stream.weight(seq)
+        weight = stream.recall.weight(seq)
         assert weight is not None
         stream.remove(seq, weight.subject, weight.size)
     world.send("s.9")
