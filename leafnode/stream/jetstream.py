@@ -111,7 +111,7 @@ class JetStream:
         config = ConsumerConfig.from_json(schema.parse(row.config, CONSUMER_SHAPE))
         consumer = self._build(stream, row.id, row.name, config, row.created, row.state)
         consumer.resume(row.pending)
-        consumer.count(consumer.pump)
+        consumer.feed.count(consumer.pump)
         self.watch_interest(consumer)
 
     def restore(self, stream: Stream, loaded: LoadedContents) -> None:
@@ -251,10 +251,10 @@ class JetStream:
         else:
             pull = Pull(consumer)
             consumer.outlet = pull
-            consumer.next_request = lambda message, reply: pull.request(message)
+            consumer.next_request = pull.request
         consumer.on_inactive = self._on_inactive
         stream.add_consumer(consumer)
-        consumer.subscribe()
+        consumer.answers.subscribe()
         return consumer
 
     def watch_interest(self, consumer: Consumer) -> None:
@@ -279,7 +279,7 @@ class JetStream:
 
         if filtered:
             consumer.stream.forget_interest()
-            consumer.restart(counted)
+            consumer.feed.restart(counted)
         else:
             counted()
 

@@ -81,14 +81,13 @@ class ConsumerState(NamedTuple):
 class ConsumerChanges:
     """What one commit does to one consumer: its last position and the deliveries that changed."""
 
-    __slots__ = ("consumer", "dropped", "pending", "replies", "rewrite", "rows", "state")
+    __slots__ = ("consumer", "dropped", "pending", "rewrite", "rows", "state")
 
     def __init__(self, consumer: "Consumer") -> None:
         self.consumer = consumer
         self.pending: dict[int, Pending | None] = {}  # by stream sequence; None: acknowledged
-        self.rows: list[tuple[int, int, int, int]] = []  # of `pending`: sequence, its numbers (see PendingRow)
+        self.rows: list[tuple[int, int, int, int]] = []  # stream sequence, last and first consumer sequence, deliveries
         self.dropped: list[int] = []
-        self.replies: list[bytes] = []  # who waits for an acknowledgement of an acknowledgement
         self.rewrite = False  # the store's copy may be anything: write it all
         self.state = ConsumerState(0, 0, 0, 0)
 
@@ -243,8 +242,6 @@ class Journal:
         self._leave(batch)
         for changes in batch.streams.values():
             changes.stream.on_stored(changes)
-        for consumer_changes in batch.consumers.values():
-            consumer_changes.consumer.on_kept(consumer_changes)
         for call in batch.after:
             call("")
         self._room()

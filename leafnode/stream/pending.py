@@ -61,6 +61,15 @@ class AckPending:
             return seq, entry
         return None
 
+    def upto(self, seq: int) -> list[int]:
+        """All up to a sequence, oldest first."""
+        found: list[int] = []
+        for number in self.entries:
+            if number > seq:
+                break
+            found.append(number)
+        return found
+
     def next_ns(self) -> int | None:
         while self._heap and not self._is_current(self._heap[0]):
             heapq.heappop(self._heap)
