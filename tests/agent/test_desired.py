@@ -56,11 +56,14 @@ def test_what_is_watched_covers_every_layer() -> None:
     assert [item_of(key) for key in keys("app", "pi-7", ["pumps"])] == ["app", "app", "app"]
 
 
-@given(OBJECTS, OBJECTS, OBJECTS)
-def test_merging_is_associative_and_empty_changes_nothing(one: Any, two: Any, three: Any) -> None:
-    assert merge(merge(one, two), three) == merge(one, merge(two, three))
-    assert merge(one, {}) == merge({}, one) == one
-    assert merge(one, one) == one
+@given(OBJECTS, OBJECTS)
+def test_merging_again_changes_nothing_and_the_nearer_value_wins(below: Any, above: Any) -> None:
+    merged = merge(below, above)
+    assert merge(merged, above) == merged
+    assert merge(below, {}) == merge({}, below) == below
+    assert set(merged) == set(below) | set(above)
+    assert all(merged[key] == value for key, value in above.items() if not isinstance(value, dict))
+    assert all(merged[key] == value for key, value in below.items() if key not in above)
 
 
 @given(OBJECTS)
