@@ -23,7 +23,7 @@ PICO: Final = "pico-roof"
 READINGS: Final = "tele.>"
 GATE: Final = "tele.gate.opened"  # of a device at the hub itself
 OUTAGE_SECONDS: Final = 5.0  # long enough for presence to expire and for readings to pile up, short for a spectator
-DRAIN_SECONDS: Final = 60.0  # the hub looks for a source that fell silent every ten seconds
+DRAIN_SECONDS: Final = 60.0  # the hub looks for a source that fell silent every ten seconds; a stock site after 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,12 @@ def drain(stage: Stage) -> str:
     stage.tell.printed(_backlog(stage))
     _check_exactly_once(stage, upto)
     log = stage.devices[ROOF[0]].log
-    stage.until("the roof took up what was configured meanwhile", lambda: _targets(stage) == [19, 19, 19], log=log)
+    stage.until(
+        "the roof took up what was configured meanwhile",
+        lambda: _targets(stage) == [19] * 3,
+        seconds=DRAIN_SECONDS,
+        log=log,
+    )
     stage.until("the roof's devices are up", lambda: stage.up() == set(AGENTS), log=log)
     stage.fleet("config", "status", "thermostat")
     stage.fleet("site", "ls")
