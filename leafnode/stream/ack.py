@@ -70,5 +70,5 @@ def nak_delay_ns(rest: bytes) -> int:
             delay = json.loads(text).get("delay", 0)
             return int(delay)
         return times.duration(text) if text else 0
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, AttributeError, RecursionError):
         return 0

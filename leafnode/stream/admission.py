@@ -48,8 +48,7 @@ def check_expectations(stream: "Stream", wishes: Wishes, subject: bytes) -> int:
     if wishes.expected_subject and wishes.expected_subject_last is None:
         raise faults.fault(faults.MISSING_SUBJECT_SEQUENCE)
     if wishes.expected_subject_last is not None:
-        found = contents.matching(wishes.expected_subject or subject)
-        last = max((entry.last_seq for entry in found), default=0)
+        last = _last_on(stream, wishes.expected_subject or subject)
         if last != wishes.expected_subject_last:
             raise faults.fault(faults.WRONG_LAST_SEQUENCE, last)
     if wishes.expected_last is not None and wishes.expected_last != contents.last_seq:
@@ -57,6 +56,17 @@ def check_expectations(stream: "Stream", wishes: Wishes, subject: bytes) -> int:
     if wishes.refused:
         raise faults.fault(wishes.refused)
     return ttl
+
+
+def _last_on(stream: "Stream", subject: bytes) -> int:
+    """The newest sequence of a subject. When it must be looked up first, the publisher has to try again."""
+    last = 0
+    for entry in stream.contents.matching(subject):
+        if not entry.last_seq:
+            stream.recall.look_up_last(entry)
+            raise faults.fault(faults.WRONG_LAST_SEQUENCE, stream.contents.last_seq)
+        last = max(last, entry.last_seq)
+    return last
 
 
 def _own_ttl(stream: "Stream", value: bytes) -> int:

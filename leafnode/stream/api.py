@@ -118,8 +118,7 @@ class Api:
         return None
 
     def _run(self, endpoint: Endpoint, request: Request) -> None:
-        level = header_block.get(request.headers, LEVEL_HEADER) if request.headers else None
-        if level is not None and not (level.isdigit() and int(level) <= LEVEL_MAX):
+        if not level_is_fine(request.headers):
             request.fail(faults.fault(faults.API_LEVEL))
             return
         request.attempt(lambda: endpoint.handle(request))
@@ -137,3 +136,9 @@ class Api:
             request=request.body.decode(errors="replace"),
             response=encoded.decode(errors="replace"),
         )
+
+
+def level_is_fine(headers: bytes) -> bool:
+    """Whether a request asks for no more than LEVEL_MAX."""
+    level = header_block.get(headers, LEVEL_HEADER) if headers else None
+    return level is None or (level.isdigit() and len(level) < 4 and int(level) <= LEVEL_MAX)

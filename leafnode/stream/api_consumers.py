@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from leafnode import __version__
 from leafnode.route.message import Message
 from leafnode.stream import consumer_rules, faults, schema, times
-from leafnode.stream.api import LEVEL_HEADER, LEVEL_MAX, Api, Endpoint, Request
+from leafnode.stream.api import Api, Endpoint, Request, level_is_fine
 from leafnode.stream.api_streams import LIST_LIMIT, NAMES_LIMIT
 from leafnode.stream.consumer import Consumer
 from leafnode.stream.consumer_config import REQUEST_SHAPE, ConsumerConfig
@@ -282,8 +282,7 @@ class ConsumerApi:
         consumer = stream.consumers.get(consumer_name) if stream is not None else None
         if consumer is None:
             return False
-        level = header_block.get(message.headers, LEVEL_HEADER) if message.headers else None
-        if level is not None and not (level.isdigit() and int(level) <= LEVEL_MAX):
+        if not level_is_fine(message.headers):
             self._status(message.reply, 412, "Required Api Level")
         elif isinstance(consumer.outlet, Pull):
             consumer.outlet.request(message)

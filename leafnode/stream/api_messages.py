@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from leafnode.route.message import Message
 from leafnode.route.subject import is_literal
 from leafnode.stream import faults, reads, schema, times
-from leafnode.stream.api import LEVEL_HEADER, LEVEL_MAX, Api, Endpoint, Request
+from leafnode.stream.api import Api, Endpoint, Request, level_is_fine
 from leafnode.stream.stored import Stored
 from leafnode.stream.stream import Stream
 from leafnode.wire import headers as header_block
@@ -122,8 +122,7 @@ class MessageApi:
             return False
         if not message.reply:
             return True
-        level = header_block.get(message.headers, LEVEL_HEADER) if message.headers else None
-        if level is not None and not (level.isdigit() and int(level) <= LEVEL_MAX):
+        if not level_is_fine(message.headers):
             self._status(message.reply, 412, "Required Api Level")
             return True
         if wanted:

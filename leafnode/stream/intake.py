@@ -10,6 +10,7 @@ from leafnode.errors import ApiError
 from leafnode.stream import faults, times
 
 HEADERS_MAX = 64 * 1024  # bytes; nats-server's limit for stored headers
+DIGITS_MAX = 20  # of a sequence: all that 64 bits hold
 NEVER = -1  # a TTL without an end
 _PREFIX = b"\r\nNats-"
 _REFUSED = {
@@ -69,7 +70,7 @@ def _take(wishes: Wishes, name: bytes, value: bytes) -> None:
 
 
 def _number(value: bytes) -> int | None:
-    return int(value) if value.isdigit() else None
+    return int(value) if value.isdigit() and len(value) <= DIGITS_MAX else None
 
 
 def ttl_ns(value: bytes) -> int:
@@ -82,7 +83,7 @@ def ttl_ns(value: bytes) -> int:
     if text == "never":
         return NEVER
     try:
-        ttl = int(text) * times.SECOND if text.isdigit() else times.duration(text)
+        ttl = min(int(text) * times.SECOND, times.LONGEST) if text.isdigit() else times.duration(text)
     except ValueError:
         raise invalid_ttl() from None
     if ttl < times.SECOND:

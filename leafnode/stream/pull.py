@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from leafnode.stream.consumer import Consumer
 
 
+DIGITS_MAX = 18  # of a batch size: what fits in 64 bits
+
+
 class Request:
     """One request for messages."""
 
@@ -46,7 +49,7 @@ def parse(message: Message, now_ns: int) -> Request:
     request = Request(message.reply)
     body = message.payload.strip()
     if not body.startswith(b"{"):
-        if body.isdigit():
+        if body.isdigit() and len(body) <= DIGITS_MAX:
             request.batch = max(1, int(body))
         return request
     try:
@@ -55,7 +58,7 @@ def parse(message: Message, now_ns: int) -> Request:
         request.bytes = int(asked.get("max_bytes") or 0)
         expires = int(asked.get("expires") or 0)
         request.heartbeat = int(asked.get("idle_heartbeat") or 0)
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BadRequest(f"invalid character or type: {error}") from None
     request.sized = request.bytes > 0
     request.no_wait = asked.get("no_wait") is True

@@ -159,16 +159,19 @@ class Recall:
 
     def last_of(self, subject: Subject) -> None:
         """The newest message of a subject went and an older one took its place: find out which."""
+        if self._stream.config.retention == "limits":  # work queues come here often and nobody asks
+            self.look_up_last(subject)
+
+    def look_up_last(self, subject: Subject) -> None:
+        """Ask the store for the newest message of a subject."""
         stream = self._stream
-        if stream.config.retention != "limits":
-            return  # work queues come here often and nobody asks
 
         def found(meta: reads.Meta | None) -> None:
             self.finished()
             if meta is None or subject.last_seq or stream.contents.subjects.get(subject.name) is not subject:
                 return
             if stream.contents.is_gone(meta.seq):
-                self.last_of(subject)
+                self.look_up_last(subject)
                 return
             subject.last_seq = meta.seq
             subject.last_size = stream.size_of(len(subject.name), meta.headers, meta.payload)

@@ -71,6 +71,10 @@ def _name(value: Any) -> str:
 def text(value: Any) -> str:
     if not isinstance(value, str):
         raise Mismatch(_name(value))
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Mismatch("json: invalid Unicode in string") from None
     return value
 
 

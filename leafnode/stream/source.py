@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from leafnode.errors import ApiError
 from leafnode.route.message import Message, Subscription
-from leafnode.stream import ack, schema, times
+from leafnode.stream import ack, intake, schema, times
 from leafnode.stream.api import LEVEL_HEADER
 from leafnode.stream.stored import Stored
 from leafnode.stream.stream import Stream, error_json
@@ -31,6 +31,7 @@ HEARTBEAT_NS = times.SECOND
 RETRY_FIRST_NS = times.SECOND
 RETRY_MAX_NS = 2 * times.MINUTE
 ACK_WAIT_NS = 22 * 60 * times.MINUTE  # what nats-server asks for; nothing is acknowledged
+SEQUENCE_MAX = 1 << 62  # half of what SQLite counts
 TOKEN = 8  # characters of the random part of a name
 LOCAL_API = "$JS.API"
 MIRROR_LEVEL, SOURCE_LEVEL = b"4", b"5"  # the API level that nats-server asks of an origin
@@ -280,7 +281,7 @@ class Origin:
     def _on_message(self, message: Message) -> None:
         parts = message.reply.rsplit(b".", 5)
         which = ack.delivery(message.reply)
-        if which is None or len(parts) != 6:
+        if which is None or which.stream_seq > SEQUENCE_MAX or int(parts[4]) > times.LATEST:
             return
         if which.consumer_seq != self._consumer_seq + 1:
             self.start()
@@ -334,7 +335,7 @@ class Origin:
 def _heartbeat(headers: bytes) -> Heartbeat:
     last = header_block.get(headers, b"Nats-Last-Consumer") or b""
     stalled = header_block.get(headers, b"Nats-Consumer-Stalled") or b""
-    return Heartbeat(int(last) if last.isdigit() else 0, stalled)
+    return Heartbeat(int(last) if last.isdigit() and len(last) <= intake.DIGITS_MAX else 0, stalled)
 
 
 def _stripped(headers: bytes) -> bytes:

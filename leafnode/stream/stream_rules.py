@@ -20,6 +20,7 @@ DUPLICATE_WINDOW = 2 * times.MINUTE
 SHORTEST = 100 * times.MILLISECOND  # of max_age and duplicate_window
 SHORTEST_MARKER_TTL = times.SECOND
 REPLICAS_MAX = 5
+FIRST_SEQ_MAX = 1 << 62  # half of what SQLite counts: nobody reaches the end from there
 API_LEVEL = 1  # of ADR-44 that we offer: per-message TTL, markers, pause
 OWN_KEYS = ("_nats.level", "_nats.req.level", "_nats.ver")
 _RESERVED = (
@@ -139,6 +140,8 @@ def _check_times(config: StreamConfig) -> None:
 
 
 def _check_combinations(config: StreamConfig) -> None:
+    if config.first_seq > FIRST_SEQ_MAX:
+        raise invalid(f"first sequence is too large, maximum allowed is {FIRST_SEQ_MAX}")
     if config.discard_new_per_subject and config.discard != "new":
         raise invalid("discard new per subject requires discard new policy to be set")
     if config.discard_new_per_subject and config.max_msgs_per_subject <= 0:

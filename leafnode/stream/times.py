@@ -10,6 +10,8 @@ ZERO_TIME = "0001-01-01T00:00:00Z"
 SECOND = 1_000_000_000  # nanoseconds
 MILLISECOND = 1_000_000  # nanoseconds
 MINUTE = 60 * SECOND
+LATEST = (1 << 63) - 1  # nanoseconds; the year 2262, the end of what Go and SQLite count
+LONGEST = 1 << 61  # nanoseconds; 73 years: a duration that can be added to any time of today
 
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)")
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
@@ -38,7 +40,7 @@ def from_text(text: str) -> int:
     moment = datetime.datetime.fromisoformat(f"{day}T{clock}{'+00:00' if zone in 'Zz' else zone}")
     if moment.year < 1970:
         return 0
-    return int(moment.timestamp()) * SECOND + int((fraction or "0").ljust(9, "0"))
+    return min(LATEST, int(moment.timestamp()) * SECOND + int((fraction or "0").ljust(9, "0")))
 
 
 def duration(text: str) -> int:
@@ -58,6 +60,6 @@ def duration(text: str) -> int:
             raise ValueError(f'invalid duration "{text}"')
         total += float(part[1]) * _UNITS[part[2]]
         position = part.end()
-    if not rest:
+    if not rest or total == float("inf"):
         raise ValueError(f'invalid duration "{text}"')
-    return sign * int(total)
+    return sign * min(int(total), LONGEST)
