@@ -1,4 +1,4 @@
-"""Publishers, readers and bucket writers that insist: each repeats until it is told yes, and remembers what it was told.
+"""Publishers and readers that insist: each repeats until it is told yes, and remembers what it was told.
 
 What they remember is what a broker promised. The tests compare it with what is in the streams afterwards.
 """

@@ -4,6 +4,7 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import Sized
+from functools import partial
 from pathlib import Path
 
 import nats
@@ -96,7 +97,7 @@ async def test_a_bucket_never_goes_back(tmp_path: Path) -> None:
         async def write() -> None:
             while not stop.is_set():
                 number = len(told)
-                told.append(await insist(lambda: bucket.put(f"k{number % 3}", b"%d" % number)))
+                told.append(await insist(partial(bucket.put, f"k{number % 3}", b"%d" % number)))
 
         async def watch_value() -> None:
             while not stop.is_set():
@@ -104,7 +105,7 @@ async def test_a_bucket_never_goes_back(tmp_path: Path) -> None:
                 if acknowledged < 0:
                     await asyncio.sleep(0.01)
                     continue
-                entry = await insist(lambda: bucket.get(f"k{acknowledged % 3}"))
+                entry = await insist(partial(bucket.get, f"k{acknowledged % 3}"))
                 assert entry.value is not None
                 assert int(entry.value) >= acknowledged
 
