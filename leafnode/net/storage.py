@@ -11,6 +11,7 @@
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import time
@@ -21,6 +22,7 @@ from leafnode.base import nuid
 from leafnode.errors import StoreError
 from leafnode.route.account import Account
 from leafnode.store.memory import MemoryStore
+from leafnode.store.reserve import Reserve
 from leafnode.store.sqlite import SqliteStore
 from leafnode.stream.jetstream import JetStream
 from leafnode.stream.journal import Batch, Journal
@@ -31,16 +33,21 @@ from leafnode.stream.surroundings import Limits, Surroundings
 log = logging.getLogger(__name__)
 
 FILE_NAME = "leafnode.db"
+RESERVE_NAME = "leafnode.reserve"
+NO_SPACE = "insufficient resources: the disk is full"
 LATER_SECONDS = 0.25  # positions of consumers that need not be kept at once wait so long for company
-RETRY_SECONDS = 1.0  # between attempts to write while the disk refuses
+RETRY_SECONDS = 1.0  # between attempts to write, and to find space, while the disk refuses
 SLEEP_SECONDS = 5.0  # a timer's longest sleep: a clock that was set forward is noticed after it
 
 
 class Storage:
     """One for the broker."""
 
-    def __init__(self, disk: SqliteStore, now_ns: Callable[[], int], new_id: Callable[[], str]) -> None:
+    def __init__(
+        self, disk: SqliteStore, reserve: Reserve, now_ns: Callable[[], int], new_id: Callable[[], str]
+    ) -> None:
         self._disk = disk
+        self._reserve = reserve
         self._memory = MemoryStore()
         self._now_ns = now_ns
         self._new_id = new_id
@@ -50,7 +57,7 @@ class Storage:
         self._questions = asyncio.Event()
         self._deadline = asyncio.Event()
         self._log_grew = asyncio.Event()
-        self._failing = False
+        self._is_full = False
         self.journal = Journal()
         self.journal.wake = self._work.set
         self.journal.wake_later = self._wake_later
@@ -65,7 +72,11 @@ class Storage:
             StoreError: it cannot be used; says why and what to do.
         """
         _make(store_dir)
-        storage = cls(await SqliteStore.open(store_dir / FILE_NAME), now_ns, new_id)
+        disk = await SqliteStore.open(store_dir / FILE_NAME)
+        storage = cls(disk, Reserve(store_dir / RESERVE_NAME), now_ns, new_id)
+        if not storage._reserve.take():
+            storage._is_full = True
+            log.error("store has no space left and refuses messages folder=%s", store_dir)
         storage._loaded = await storage._disk.load()
         last_stream = max((stream.id for stream in storage._loaded), default=0)
         last_consumer = max((row.id for stream in storage._loaded for row in stream.consumers), default=0)
@@ -93,6 +104,8 @@ class Storage:
         jetstream.open(stream for stream in self._loaded if stream.account == account.name)
         while await self._answer():
             pass
+        if self._is_full:
+            jetstream.hold(NO_SPACE)
         return jetstream
 
     @property
@@ -130,13 +143,26 @@ class Storage:
 
     async def _write_forever(self) -> None:
         while True:
-            await self._work.wait()
-            self._work.clear()
+            await self._wait_for_work()
             while (batch := self.journal.take()) is not None:
                 if not await self._write(batch):
                     await asyncio.sleep(RETRY_SECONDS)
             if self._disk.wants_checkpoint():
                 self._log_grew.set()
+            if self._is_full and await asyncio.to_thread(self._reserve.take):
+                self._go_on()
+
+    async def _wait_for_work(self) -> None:
+        with contextlib.suppress(TimeoutError):  # while the disk is full, look again for space
+            async with asyncio.timeout(RETRY_SECONDS if self._is_full else None):
+                await self._work.wait()
+        self._work.clear()
+
+    def _go_on(self) -> None:
+        self._is_full = False
+        log.warning("store takes messages again")
+        for jetstream in self._jetstreams:
+            jetstream.hold("")
 
     async def _checkpoint_forever(self) -> None:
         while True:
@@ -151,17 +177,17 @@ class Storage:
         except StoreError as error:
             await self._give_back(batch, error)
             return False
-        if self._failing:
-            self._failing = False
-            log.warning("store takes messages again")
         self._memory.apply(batch)
         self.journal.confirm(batch)
         return True
 
     async def _give_back(self, batch: Batch, error: StoreError) -> None:
-        if not self._failing:
-            self._failing = True
+        if not self._is_full:
             log.error("store refuses messages error=%s", error)
+        self._is_full = True
+        await asyncio.to_thread(self._reserve.release)
+        for jetstream in self._jetstreams:
+            jetstream.hold(NO_SPACE)
         for stream in self.journal.fail(batch, str(error)):
             await self._restore(stream)
 

@@ -55,6 +55,7 @@ class JetStream:
         self._by_id: dict[int, Stream] = {}
         self._push: dict[bytes, dict[Consumer, None]] = {}  # by deliver subject
         self._origins: dict[int, list[Origin]] = {}  # by stream
+        self._held = ""  # why file streams refuse messages
         self.api = Api(around)
         self.api.endpoint("INFO", Endpoint(self._info, "account_info_response", {}), tokens=0)
         self.stream_api = StreamApi(self, self.api)
@@ -118,6 +119,16 @@ class JetStream:
         """A commit failed: go on from what is on the disk."""
         stream.restore(contents_of(stream, loaded), loaded)
 
+    def hold(self, reason: str) -> None:
+        """The disk is full: file streams refuse messages until this is called without a reason. All else goes on."""
+        self._held = reason
+        for stream in self.streams.values():
+            if stream.config.storage != "memory":
+                stream.hold(reason)
+        if not reason:
+            for origin in self._all_origins():
+                origin.start()
+
     def owns(self, stream: Stream) -> bool:
         return self._by_id.get(stream.id) is stream
 
@@ -152,6 +163,8 @@ class JetStream:
         self.around.journal.catalog(
             CreateStream(stream.id, self.around.account.name, _encode(config), now, config.storage == "memory")
         )
+        if config.storage != "memory":
+            stream.hold(self._held)
         if config.first_seq:
             stream.changes()  # its first sequence belongs on the disk too
         stream.subscribe()

@@ -58,6 +58,7 @@ class Stream:
         self.origins: dict[str, int] = {}  # by source: the newest sequence of it that is here
         self.on_reloaded: Callable[[], None] = _nobody
         self.suspended = ""  # why messages are refused, while the store does not take them
+        self._held = ""  # the same, beyond the next restore
         self.deleted = False
         self.usage = around.memory if config.storage == "memory" else around.disk
         self.size_of = memory_size if config.storage == "memory" else file_size
@@ -383,6 +384,10 @@ class Stream:
         for reply, _ in changes.acks:
             self._refuse(reply, refusal)
 
+    def hold(self, reason: str) -> None:
+        """Refuse messages for this reason, until called with none: the disk is full."""
+        self._held = self.suspended = reason
+
     def restore(self, contents: Contents, loaded: LoadedContents) -> None:
         """Take on what is on the disk: at start, and after a failed commit."""
         self.contents = contents
@@ -394,7 +399,7 @@ class Stream:
         for seq, kept in loaded.expiries:
             self.aging.expiry.add(seq, kept)
         self.origins = dict(loaded.origins)
-        self.suspended = ""
+        self.suspended = self._held
         self.recall.restore()
         for consumer in self.consumers.values():
             consumer.on_restored()

@@ -1,0 +1,37 @@
+"""A file that holds some space of the disk, so that a full disk can still be cleaned.
+
+Deleting needs room too: removals go through the log like everything. When the disk refuses, the reserve is given up;
+what it frees is for removals only (the streams refuse messages meanwhile). When it can be taken again, there is space.
+"""
+
+import os
+from pathlib import Path
+
+RESERVE_BYTES = 4 << 20  # a purge of some hundred thousand messages, and a checkpoint's worth
+
+
+class Reserve:
+    """One file next to the database."""
+
+    def __init__(self, path: Path, size: int = RESERVE_BYTES) -> None:
+        self._path = path
+        self._size = size
+
+    def take(self) -> bool:
+        """Hold the space; False if the disk has not got it."""
+        try:
+            if self._path.exists() and self._path.stat().st_size >= self._size:
+                return True
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, self._size)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            self.release()
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give the space to whoever needs it."""
+        self._path.unlink(missing_ok=True)
