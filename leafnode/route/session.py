@@ -415,7 +415,7 @@ class Session:
     def _connect(self, text: bytes) -> None:
         try:
             options = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             options = None
         if not isinstance(options, dict):
             raise ProtocolError(reason="Protocol Violation: CONNECT is not JSON")
