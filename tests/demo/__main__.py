@@ -78,7 +78,7 @@ def perform(stage: Stage, tell: Teller, step: Step) -> Outcome:
         words, true = str(untrue), False
         stage.tail(untrue.log)
     except Exception as error:  # whatever it is, the spectator gets a summary and the processes get their end
-        words, true = f"{type(error).__name__}: {error}", False
+        words, true = f"{type(error).__name__}: {error}".partition("\n")[0], False
         tell.tail("the demo itself stumbled:", traceback.format_exc().splitlines())
         stage.tail(None)
     return Outcome(step.title, true, time.monotonic() - start, words)

@@ -81,7 +81,7 @@ class Stage:
         folder = self.folder / "hub"
         config = places.hub(folder=folder, leaf_port=self.leaf_port, monitor_port=self.monitor_port)
         self.hub = stock_hub(folder, config=config)
-        self.hub.start()
+        begin("the hub", self.hub)
 
     def start_site(self, name: str) -> None:
         """A broker whose link to the hub goes through a proxy, so that it can be cut."""
@@ -89,7 +89,7 @@ class Stage:
         folder = self.folder / name
         config = places.site(name=name, folder=folder, hub_port=link.port)
         self.sites[name] = SITE_BROKERS[self.site_broker](folder, config=config)
-        self.sites[name].start()
+        begin(f"the broker of the {name}", self.sites[name])
 
     def start_device(self, name: str, site: str) -> None:
         """An agent at a site; also one that ran before, with its state."""
@@ -123,7 +123,7 @@ class Stage:
     def _start(self, name: str, site: str, process: Process) -> None:
         self.devices[name] = process
         self.site_of[name] = site
-        process.start()
+        begin(name, process)
 
     def home(self, name: str) -> Path:
         """A device's folder."""
@@ -239,6 +239,14 @@ class Stage:
         if chosen := log or (logs[-1] if logs else None):
             lines = chosen.read_text(errors="replace").splitlines() if chosen.exists() else []
             self.tell.tail(f"the end of {chosen}:", lines[-TAIL_LINES:])
+
+
+def begin(name: str, process: Process) -> None:
+    """Start it and wait until it is ready; raises Untrue with its log when it never is."""
+    try:
+        process.start()
+    except (RuntimeError, TimeoutError) as error:
+        raise Untrue(f"{name} does not start", process.log) from error
 
 
 def end_all(processes: Sequence[Process]) -> None:

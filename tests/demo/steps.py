@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from tests.demo import places, streams
-from tests.demo.stage import Stage, Untrue, shown_python
+from tests.demo.stage import Stage, Untrue, begin, shown_python
 
 ROOF: Final = ("pi-roof-1", "pi-roof-2")
 CELLAR: Final = "pi-cellar"
@@ -193,7 +193,7 @@ def power_cut(stage: Stage) -> str:
     stage.tell.command(f"kill -9 {roof.pid}")
     roof.kill()
     stage.tell.say(f"Number {number} was just acknowledged. The broker starts again:")
-    roof.start()
+    begin("the broker of the roof", roof)
     after = streams.look(streams.read(roof.url, "TELEMETRY"))
     stage.check(len(after) >= number, f"the {number} acknowledged readings are there, not {len(after)}", roof.log)
     last = after[number - 1]
