@@ -47,7 +47,7 @@ def sites(stage: Stage) -> str:
     for name in ("roof", "cellar"):
         stage.start_site(name)
     stage.tell.say(f"The whole configuration of the roof ({stage.site_broker} -c server.conf):")
-    for line in (stage.folder / "roof" / "server.conf").read_text().splitlines():
+    for line in (stage.folder / "roof" / "server.conf").read_text().strip().splitlines():
         stage.tell.printed(line)
     log = stage.sites["roof"].log
     stage.until("the hub has leaf links from both sites", lambda: stage.linked() == {"roof", "cellar"}, log=log)
@@ -95,7 +95,9 @@ def ask(stage: Stage) -> str:
         stage.check(name in said.text, f"{name} is among the answers")
     said = stage.fleet("query", "os.nmae = 'Linux'", expect=1)
     stage.check("3 errored" in said.text, "a mistyped filter is an error on every device, not silence")
-    stage.tell.say("It is plain NATS: any client may ask, here with the same filter as a request's whole body.")
+    stage.tell.say(
+        "It is plain NATS: any client may ask. This is what the `nats` tool gets when it sends the filter alone:"
+    )
     _ask_with_any_client(stage)
     return "2 matched, 1 unmatched; a mistyped filter is reported by all 3, not answered by silence"
 
