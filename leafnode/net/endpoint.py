@@ -46,6 +46,8 @@ class Endpoint(asyncio.Protocol):
         self._drained_before = 0
         self._pinger: asyncio.TimerHandle | None = None
         self._ended = False
+        self._pinged_at = 0.0  # seconds on the loop's clock; 0: no answer is due
+        self.rtt_ns = 0  # the last round trip of a PING; 0: none yet
 
     # asyncio.Protocol --------------------------------------------------------------------------------------------
 
@@ -161,9 +163,16 @@ class Endpoint(asyncio.Protocol):
             core.fail("Stale Connection", "Stale Connection")
             return
         if core.pings_out or not self.quiet_ping():
+            self._pinged_at = self._pinged_at or self._loop.time()
             core.ping()
         core.heard = False
         self._pinger = self._loop.call_later(self._ping_interval_s, self._ping)
+
+    def on_pong(self) -> None:
+        """The peer answered: that took a round trip."""
+        if self._pinged_at:
+            self.rtt_ns = int((self._loop.time() - self._pinged_at) * 1e9)
+            self._pinged_at = 0.0
 
     def quiet_ping(self) -> bool:
         """Whether recent traffic makes a PING unnecessary."""

@@ -10,9 +10,10 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from leafnode.net.endpoint import Endpoint
+from leafnode.net.sockets import Gone, Row
 from leafnode.route.account import Account
 from leafnode.route.auth import Authenticator, User
 from leafnode.route.session import Session
@@ -22,6 +23,20 @@ FIRST_PING_SECONDS = 2.0  # after connecting, to learn that the peer answers (na
 NONCE_BYTES = 11  # 15 characters of base64
 
 log = logging.getLogger("leafnode.client")
+
+
+class Watcher(Protocol):
+    """Who wants to know of clients that come and go: the system account's events."""
+
+    def connected(self, connection: "ClientConnection") -> None: ...
+    def disconnected(self, row: Row) -> None: ...
+
+
+class Nobody:
+    """Until there is a watcher."""
+
+    def connected(self, connection: "ClientConnection") -> None: ...
+    def disconnected(self, row: Row) -> None: ...
 
 
 class ClientHost:
@@ -64,6 +79,8 @@ class ClientHost:
         self.stale_connections = 0
         self.stalled = 0
         self.in_msgs = self.in_bytes = self.out_msgs = self.out_bytes = 0  # of connections that are gone
+        self.gone = Gone()
+        self.watcher: Watcher = Nobody()
         self.journal_full: Callable[[], bool] = _never
         self._account_of = account_of
         self._make_nonce = make_nonce
@@ -87,6 +104,10 @@ class ClientHost:
 
     def on_connect(self, session: Session) -> None:
         log.debug("%s - connected", self._who(session))
+        connection = self.connections.get(session.client_id)
+        if connection is not None:
+            connection.on_connect()
+            self.watcher.connected(connection)
 
     def trace(self, session: Session, line: bytes) -> None:
         text = line.decode(errors="replace").strip()
@@ -137,6 +158,9 @@ class ClientHost:
             log.warning("%s - %s", connection.name, session.close_reason)
         elif session.close_reason == "Stale Connection":
             self.stale_connections += 1
+        row = connection.row(stop_ns=time.time_ns())
+        self.gone.add(row)
+        self.watcher.disconnected(row)
         log.debug("%s - closed: %s", connection.name, session.close_reason)
 
     def wait_for_disk(self, connection: "ClientConnection") -> None:
@@ -182,6 +206,45 @@ class ClientConnection(Endpoint):
         self.started_ns = time.time_ns()
         self.last_activity_ns = self.started_ns
         self._auth_timer: asyncio.TimerHandle | None = None
+        self._out_msgs_before = 0  # at the last look
+
+    def on_connect(self) -> None:
+        """The first round trip: our INFO, its CONNECT."""
+        self.rtt_ns = self.rtt_ns or time.time_ns() - self.started_ns
+
+    def row(self, *, stop_ns: int = 0, with_subs: bool = False) -> Row:
+        """What the monitor shows of it now."""
+        session = self.session
+        if session.out_msgs != self._out_msgs_before and not stop_ns:
+            self._out_msgs_before = session.out_msgs
+            self.last_activity_ns = (
+                time.time_ns()
+            )  # nothing notes the time of each message sent: at this look at latest
+        tls = self.transport.get_extra_info("cipher") or ("", "", 0)
+        return Row(
+            cid=session.client_id,
+            ip=self.peer[0],
+            port=self.peer[1],
+            start_ns=self.started_ns,
+            last_activity_ns=self.last_activity_ns,
+            stop_ns=stop_ns,
+            reason=session.close_reason if stop_ns else "",
+            rtt_ns=self.rtt_ns,
+            pending_bytes=0 if stop_ns else self.pending_bytes,
+            in_msgs=session.in_msgs,
+            in_bytes=session.in_bytes,
+            out_msgs=session.out_msgs,
+            out_bytes=session.out_bytes,
+            subscriptions=len(session.subs),
+            name=session.name,
+            lang=session.lang,
+            version=session.version,
+            tls_version=tls[1].removeprefix("TLSv"),
+            tls_cipher=tls[0],
+            user=(session.user.name or session.user.nkey) if session.user else "",
+            account=session.account.name if session.account else "",
+            subs=tuple(session.subs.values()) if with_subs else (),
+        )
 
     @property
     def name(self) -> str:
@@ -192,6 +255,7 @@ class ClientConnection(Endpoint):
         self.peer = (str(address[0]), int(address[1]))
         host, session = self.host, self.session
         session.wake = self.wake
+        session.on_pong = self.on_pong
         host.connections[session.client_id] = self
         session.greet()
         if 0 < host.max_connections < len(host.connections):
@@ -207,6 +271,7 @@ class ClientConnection(Endpoint):
 
     def data_received(self, data: bytes) -> None:
         session = self.session
+        self.last_activity_ns = time.time_ns()
         session.receive(data)
         if session.slowed:
             session.slowed = False
@@ -225,8 +290,6 @@ class ClientConnection(Endpoint):
         self.session.congested = is_congested
 
     def quiet_ping(self) -> bool:
-        if self.session.heard:
-            self.last_activity_ns = time.time_ns()
         return self.session.heard and self.session.connected
 
     def closed(self) -> None:

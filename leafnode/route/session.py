@@ -64,6 +64,7 @@ class Session:
         self.nonce = nonce
         self.out: list[bytes] = []
         self.wake: Callable[[], None] = _nothing
+        self.on_pong: Callable[[], None] = _nothing
         self.closing = False
         self.close_reason = ""
         self.connected = False  # a CONNECT was accepted
@@ -311,6 +312,7 @@ class Session:
                 self._pong()
             case control.Pong():
                 self.pings_out = 0
+                self.on_pong()
             case control.Sub(subject, queue, sid):
                 self._subscribe(subject, queue, sid)
             case control.Unsub(sid, maximum):
