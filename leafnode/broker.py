@@ -8,39 +8,25 @@ import asyncio
 import logging
 import os
 import random
-import ssl
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from leafnode import identity
-from leafnode.base import nuid
+from leafnode.access import authenticator, leaf_admission
 from leafnode.base.notify import Notifier
-from leafnode.config.options import (
-    GLOBAL_ACCOUNT,
-    AccountJetStream,
-    Config,
-    JetStreamConfig,
-    LeafRemote,
-    PermissionsConfig,
-    ServerUrl,
-    TlsConfig,
-    UserConfig,
-)
-from leafnode.errors import ConfigError, LeafnodeError, StoreError
-from leafnode.net import secrets
+from leafnode.config.options import GLOBAL_ACCOUNT, AccountJetStream, Config, JetStreamConfig
+from leafnode.errors import LeafnodeError, StoreError
 from leafnode.net.figures import Figures
+from leafnode.net.links import Links
 from leafnode.net.monitor import Monitor
 from leafnode.net.process import PortsFile, Signals, feed_watchdog, write_pid_file
 from leafnode.net.server import ClientHost
 from leafnode.net.storage import Storage
-from leafnode.net.uplink import Limits, Uplink
 from leafnode.net.varz import JetStreamFigures
 from leafnode.route.account import Account, Mapping
-from leafnode.route.auth import Authenticator, User
-from leafnode.route.leaf import Leaf, LeafOptions
-from leafnode.route.permissions import Permissions, Responses
+from leafnode.route.leaf import Leaf
 from leafnode.stream.jetstream import JetStream
 from leafnode.stream.surroundings import Limits as JetStreamAccountLimits
 
@@ -58,8 +44,6 @@ class Broker:
         self.server_name = config.server_name or self.server_id
         self.started_ns = time.time_ns()
         self.accounts: dict[str, Account] = {}
-        self.clients: ClientHost
-        self.uplinks: list[Uplink] = []
         self.port = config.port
         self.monitor: Monitor | None = None
         self.http_port = 0
@@ -68,25 +52,9 @@ class Broker:
         self.failed = False  # something without which there is no going on has ended
         self.on_failure: Callable[[], None] = do_nothing
         self._storing: asyncio.Task[None] | None = None
-        self._loop_id = nuid.new().encode()
         self._listener: asyncio.Server | None = None
-        self._tasks: list[asyncio.Task[None]] = []
         for name in (GLOBAL_ACCOUNT, *config.accounts):
             self.accounts[name] = Account(name, random.randrange)
-
-    # start -------------------------------------------------------------------------------------------------------
-
-    async def start(self) -> None:
-        """Returns when clients are welcome. Raises LeafnodeError when it cannot be done."""
-        self._start_clients()
-        await self._start_jetstream()
-        await self._listen()
-        self._start_uplinks()
-        await self._start_monitor()
-        log.info("Server is ready")
-
-    def _start_clients(self) -> None:
-        config = self.config
         self.clients = ClientHost(
             info={},
             authenticator=authenticator(config),
@@ -103,6 +71,24 @@ class Broker:
             auth_timeout_s=config.auth_timeout_s,
             trace=config.trace,
         )
+        self.links = Links(
+            config,
+            self.accounts,
+            self.server_id,
+            on_up=self._on_link_up,
+            info=lambda: self.clients.info_fields,
+            admit=leaf_admission(config, self.accounts),
+        )
+
+    # start -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Returns when clients are welcome. Raises LeafnodeError when it cannot be done."""
+        await self._start_jetstream()
+        await self._listen()
+        await self.links.start()
+        await self._start_monitor()
+        log.info("Server is ready")
 
     async def _start_jetstream(self) -> None:
         config = self.config.jetstream
@@ -145,7 +131,7 @@ class Broker:
             ) from error
         self.port = self._listener.sockets[0].getsockname()[1]
         self.clients.info_fields.update(identity.info_fields(config, self.server_id, self.port))
-        log.info("Listening for client connections on %s", shown_address(config.host, self.port))
+        log.info("Listening for client connections on %s", identity.shown_address(config.host, self.port))
 
     async def _start_monitor(self) -> None:
         config = self.config
@@ -156,7 +142,7 @@ class Broker:
             self.server_id,
             self.clients,
             self.accounts,
-            self.uplinks,
+            self.links,
             port=lambda: self.port,
             health=self._health,
             jetstream=self._jetstream_figures,
@@ -166,9 +152,9 @@ class Broker:
         try:
             self.http_port = figures.http_port = await self.monitor.start(config.http_host, config.http_port)
         except OSError as error:
-            where = shown_address(config.http_host, config.http_port)
+            where = identity.shown_address(config.http_host, config.http_port)
             raise LeafnodeError(f'Error listening on monitoring port: {where}, "{error.strerror or error}"') from error
-        log.info("Starting http monitor on %s", shown_address(config.http_host, self.http_port))
+        log.info("Starting http monitor on %s", identity.shown_address(config.http_host, self.http_port))
 
     def _health(self) -> str:
         return ""
@@ -176,52 +162,11 @@ class Broker:
     def _jetstream_figures(self) -> JetStreamFigures | None:
         return None
 
-    def _start_uplinks(self) -> None:
-        for remote in self.config.leafnodes.remotes:
-            if remote.disabled:
-                continue
-            uplink = self._uplink(remote)
-            self.uplinks.append(uplink)
-            self._tasks.append(asyncio.create_task(uplink.run(), name=f"uplink {remote.urls[0]}"))
-
-    def _uplink(self, remote: LeafRemote) -> Uplink:
-        config = self.config
-        account = self.accounts.get(remote.account)
-        if account is None:
-            raise ConfigError(f"leafnodes: a remote names the account {remote.account!r}, which is not configured")
-        options = LeafOptions(
-            server_id=self.server_id,
-            server_name=self.server_name,
-            version=identity.SPOKEN_VERSION,
-            domain=config.jetstream.domain,
-            jetstream=config.jetstream.enabled,
-            deny_imports=tuple(subject.encode() for subject in remote.deny_imports),
-            deny_exports=tuple(subject.encode() for subject in remote.deny_exports),
-            loop_id=self._loop_id,
-            max_payload=config.max_payload,
-            max_control_line=config.max_control_line,
-        )
-        file = None
-        if remote.credentials or remote.nkey:
-            file = secrets.Credentials(creds_file=remote.credentials, nkey=remote.nkey)
-
-        def make(url: ServerUrl) -> Leaf:
-            prove = file.prove if file else lambda _nonce: url_credentials(url)
-            return Leaf(account, options, prove, self._on_link_up)
-
-        limits = Limits(
-            max_pending=config.max_pending,
-            write_deadline_s=config.leafnodes.write_deadline_s or config.write_deadline_s,
-            ping_interval_s=config.ping_interval_s,
-            ping_max=config.ping_max,
-        )
-        tls = client_tls(remote.tls) if remote.tls else None
-        return Uplink(remote, make, limits, reconnect_s=config.leafnodes.reconnect_s, tls=tls)
-
     def _on_link_up(self, leaf: Leaf) -> None:
         log.info(
-            "leaf link up: hub=%s domain=%s account=%s",
-            leaf.remote.get("server_name", "?"),
+            "leaf link up: %s=%s domain=%s account=%s",
+            "leaf" if leaf.accepted else "hub",
+            leaf.remote.get("name" if leaf.accepted else "server_name", "?"),
             leaf.remote.get("domain", "-"),
             leaf.account.name,
         )
@@ -232,9 +177,9 @@ class Broker:
     def addresses(self) -> dict[str, list[str]]:
         """Where the listeners are, for the ports file."""
         host = "127.0.0.1" if self.config.host in ("0.0.0.0", "::") else self.config.host
-        found = {"nats": [f"nats://{shown_address(host, self.port)}"]}
+        found = {"nats": [f"nats://{identity.shown_address(host, self.port)}"]}
         if self.monitor is not None:
-            found["monitoring"] = [f"http://{shown_address(host, self.http_port)}"]
+            found["monitoring"] = [f"http://{identity.shown_address(host, self.http_port)}"]
         return found
 
     # stop --------------------------------------------------------------------------------------------------------
@@ -262,9 +207,7 @@ class Broker:
             self._listener.close()
         if self.monitor is not None:
             await self.monitor.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.links.stop()
         for connection in list(self.clients.connections.values()):
             connection.session.fail("", "Server Shutdown")
             connection.flush()
@@ -355,75 +298,5 @@ def domain_mappings(domain: str) -> list[Mapping]:
     return [*api, Mapping(ours + b"$KV.", b"$KV."), Mapping(ours + b"$OBJ.", b"$OBJ.")]
 
 
-def authenticator(config: Config) -> Authenticator:
-    """Users of the configuration as the core wants them. Raises ConfigError where a library is missing."""
-    rules = config.authorization
-    users = [user_of(GLOBAL_ACCOUNT, user, rules.default_permissions) for user in rules.users]
-    if rules.user:
-        users.append(User(name=rules.user, password=rules.password))
-    for account in config.accounts.values():
-        users += [user_of(account.name, user, account.default_permissions) for user in account.users]
-    if any(user.password.startswith("$2") for user in users) or rules.token.startswith("$2"):
-        secrets.require_bcrypt()
-    return Authenticator(
-        users=tuple(users),
-        token=rules.token,
-        no_auth_user=config.no_auth_user,
-        check_hash=secrets.check_hash,
-        check_signature=secrets.check_signature,
-    )
-
-
-def user_of(account: str, user: UserConfig, default: PermissionsConfig | None) -> User:
-    rules = user.permissions or default
-    return User(
-        name=user.user,
-        password=user.password,
-        nkey=user.nkey,
-        account=account,
-        permissions=permissions_of(rules) if rules else None,
-    )
-
-
-def permissions_of(rules: PermissionsConfig) -> Permissions:
-    responses = rules.responses
-    return Permissions(
-        publish_allow=encoded(rules.publish.allow),
-        publish_deny=encoded(rules.publish.deny),
-        subscribe_allow=encoded(rules.subscribe.allow),
-        subscribe_deny=encoded(rules.subscribe.deny),
-        responses=Responses(responses.max_msgs, int(responses.expires_s * 1e9)) if responses else None,
-    )
-
-
-def encoded(subjects: tuple[str, ...] | None) -> tuple[bytes, ...]:
-    return tuple(subject.encode() for subject in subjects or ())
-
-
-def url_credentials(url: ServerUrl) -> dict[str, str]:
-    if url.user and url.password:
-        return {"user": url.user, "pass": url.password}
-    alone = url.user or url.token
-    return {"user": alone, "auth_token": alone} if alone else {}
-
-
-def client_tls(tls: TlsConfig) -> ssl.SSLContext:
-    """For dialling. Raises ConfigError when a file cannot be used."""
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file or None)
-        if tls.cert_file:
-            context.load_cert_chain(tls.cert_file, tls.key_file or None)
-    except OSError as error:
-        raise ConfigError(f"tls of a leafnode remote: cannot use {tls.ca_file or tls.cert_file}: {error}") from error
-    if tls.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 def do_nothing() -> None:
     """Until somebody wants to know."""
-
-
-def shown_address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -50,3 +50,7 @@ def info_fields(config: Config, server_id: str, port: int) -> Mapping[str, Any]:
     if config.client_advertise:
         fields["connect_urls"] = [config.client_advertise]
     return fields
+
+
+def shown_address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

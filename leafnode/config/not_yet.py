@@ -8,7 +8,6 @@ WEBSOCKET_REMOTE = "leafnodes.remotes[].urls ws://"
 """Not a key but a kind of value; `links.py` asks for it."""
 
 _NO_JWT = "use accounts and users in the file instead of JWTs"
-_NO_ACCEPTING = "leafnode only dials; let the other side accept the link"
 _REPORTED = "the first failure and the recovery of a link are logged, and nothing in between"
 _PLAIN_TLS = "the TLS library's defaults apply"
 
@@ -39,15 +38,7 @@ NOT_YET: dict[str, str] = {
     "jetstream.limits": "use the limits of streams and consumers",
     "jetstream.max_buffered_msgs": "what waits for the disk is bounded by the store",
     "jetstream.max_buffered_size": "what waits for the disk is bounded by the store",
-    "leafnodes.listen": _NO_ACCEPTING,
-    "leafnodes.host": _NO_ACCEPTING,
-    "leafnodes.port": _NO_ACCEPTING,
-    "leafnodes.authorization": _NO_ACCEPTING,
-    "leafnodes.tls": _NO_ACCEPTING,
-    "leafnodes.advertise": _NO_ACCEPTING,
-    "leafnodes.no_advertise": _NO_ACCEPTING,
-    "leafnodes.min_version": _NO_ACCEPTING,
-    "leafnodes.isolate_leafnode_interest": _NO_ACCEPTING,
+    "leafnodes.tls": "links are accepted without TLS; put a TLS proxy in front",
     "leafnodes.dial_timeout": "connecting is given a fixed time",
     "leafnodes.remotes[].dial_timeout": "connecting is given a fixed time",
     "leafnodes.remotes[].first_info_timeout": "the hub is given a fixed time to speak",

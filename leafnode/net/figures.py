@@ -7,9 +7,9 @@ from typing import Any
 
 from leafnode import identity
 from leafnode.config.options import Config
+from leafnode.net.links import Links, LinkView
 from leafnode.net.monitor import Answer, BadRequest, Route
 from leafnode.net.server import ClientConnection, ClientHost
-from leafnode.net.uplink import Uplink
 from leafnode.net.varz import JetStreamFigures, Snapshot, Traffic, varz
 from leafnode.route.account import Account
 from leafnode.stream.times import to_text
@@ -43,7 +43,7 @@ class Figures:
         server_id: str,
         clients: ClientHost,
         accounts: dict[str, Account],
-        uplinks: list[Uplink],
+        links: Links,
         port: Callable[[], int],
         health: Callable[[], str],
         jetstream: Callable[[], JetStreamFigures | None],
@@ -53,7 +53,7 @@ class Figures:
         self._server_id = server_id
         self._clients = clients
         self._accounts = accounts
-        self._uplinks = uplinks
+        self._links = links
         self._port = port
         self._health = health
         self._jetstream = jetstream
@@ -73,9 +73,8 @@ class Figures:
         clients = self._clients
         totals = clients.totals()
         client_traffic = Traffic(**totals)
-        for uplink in self._uplinks:
-            for name, value in uplink.totals().items():
-                totals[name] += value
+        for name, value in self._links.totals().items():
+            totals[name] += value
         snapshot = Snapshot(
             config=self._config,
             server_id=self._server_id,
@@ -94,7 +93,8 @@ class Figures:
             cpu_percent=self._cpu_percent(),
             connections=len(clients.connections),
             total_connections=clients.total_connections,
-            leafnodes=sum(uplink.is_up for uplink in self._uplinks),
+            leafnodes=len(self._links.up()),
+            leaf_port=self._links.port,
             subscriptions=sum(account.subscriptions.count for account in self._accounts.values()),
             traffic=Traffic(**totals),
             client_traffic=client_traffic,
@@ -138,7 +138,7 @@ class Figures:
 
     def leafz(self, query: dict[str, str]) -> Answer:
         """Links that are up."""
-        leafs = [described for uplink in self._uplinks if (described := leaf(uplink))]
+        leafs = [leaf(view) for view in self._links.up()]
         body = {
             "server_id": self._server_id,
             "now": to_text(time.time_ns()),
@@ -190,16 +190,14 @@ def connection(shown: ClientConnection, subs: str) -> dict[str, Any]:
     return described
 
 
-def leaf(uplink: Uplink) -> dict[str, Any] | None:
-    link = uplink.leaf
-    if link is None or not link.up:
-        return None
+def leaf(view: LinkView) -> dict[str, Any]:
+    link = view.leaf
     return {
-        "name": str(link.remote.get("server_name", "")),
-        "is_spoke": True,
+        "name": str(link.remote.get("name" if link.accepted else "server_name", "")),
+        "is_spoke": not link.accepted,
         "account": link.account.name,
-        "ip": uplink.host,
-        "port": uplink.port,
+        "ip": view.host,
+        "port": view.port,
         "in_msgs": link.in_msgs,
         "out_msgs": link.out_msgs,
         "in_bytes": link.in_bytes,

@@ -29,6 +29,7 @@ class Link(Sink, Protocol):
     """A sink that is another server."""
 
     remote_cluster: str
+    accepted: bool  # the other side dialled us
 
     def forward(self, message: Message, to: bytes, queues: Sequence[bytes], *, plain: bool) -> bool:
         """Send one message over the link; `queues` are the groups its other end must serve."""
@@ -271,10 +272,11 @@ class _Served(NamedTuple):
 
 
 def _may_go(link: Sink, origin: Sink | None) -> bool:
-    """Never back where it came from, nor into the same remote cluster over another link."""
+    """Never back where it came from, nor into the same remote cluster over another link, nor from hub to hub."""
     if origin is None or not origin.is_remote:
         return True
-    if link is origin:
+    source: Link = origin  # type: ignore[assignment]
+    target: Link = link  # type: ignore[assignment]
+    if target is source or not (source.accepted or target.accepted):
         return False
-    theirs: str = origin.remote_cluster  # type: ignore[attr-defined]
-    return not theirs or link.remote_cluster != theirs  # type: ignore[attr-defined]
+    return not source.remote_cluster or target.remote_cluster != source.remote_cluster

@@ -1,6 +1,7 @@
-"""The dialling end of a leaf link, without its socket: interest and messages both ways.
+"""A leaf link without its socket: interest and messages both ways.
 
-What happens on a new link (spec leafnode-protocol section 1):
+What happens on a link that we dialled (spec leafnode-protocol section 1); what happens before CONNECT on one that we
+accepted is in `route.gate`:
 
     hub                                us
     INFO {nonce, cluster, domain}  ->
@@ -25,8 +26,8 @@ from typing import Any
 
 from leafnode.errors import ProtocolError
 from leafnode.route.account import Account
-from leafnode.route.message import Message, Subscription
-from leafnode.route.subject import is_subset, is_valid, matches
+from leafnode.route.message import Message, Sink, Subscription
+from leafnode.route.subject import is_literal, is_subset, is_valid, matches
 from leafnode.wire import control
 from leafnode.wire.control import CRLF, parse_leaf
 
@@ -54,8 +55,13 @@ class LeafOptions:
     deny_imports: tuple[bytes, ...] = ()  # subjects not wanted from the hub
     deny_exports: tuple[bytes, ...] = ()  # subjects not sent to the hub
     loop_id: bytes = b""  # 22 characters, the same for the life of the server
+    isolate: bool = False  # leaves that dial us do not hear of each other's interest
     max_payload: int = 1024 * 1024  # bytes
     max_control_line: int = 4096  # bytes, of a client
+
+
+Permits = tuple[tuple[bytes, ...] | None, tuple[bytes, ...]]
+"""What a user may do one way: allowed subjects (None: all), denied subjects."""
 
 
 class Leaf:
@@ -69,8 +75,14 @@ class Leaf:
         options: LeafOptions,
         credentials: Callable[[bytes], dict[str, str]],
         on_up: Callable[["Leaf"], None],
+        *,
+        accepted: bool = False,
     ) -> None:
-        """`credentials(nonce)` gives the fields of CONNECT that prove who we are; `on_up` is called once."""
+        """`credentials(nonce)` gives the fields of CONNECT that prove who we are; `on_up` is called once.
+
+        `accepted`: the other side dialled us, so we are its hub; `admit` begins the link.
+        """
+        self.accepted = accepted
         self.account = account
         self.options = options
         self.out: list[bytes] = []
@@ -217,6 +229,21 @@ class Leaf:
         self._take_permissions(info)
         self._begin()
 
+    def admit(self, options: dict[str, Any], *, may_send: Permits, may_receive: Permits) -> None:
+        """Begin a link that was accepted: `options` is the other side's CONNECT, which was found good.
+
+        The permits are those of its user: what it may publish to us and subscribe to from us.
+        """
+        self.remote = options
+        self.remote_cluster = str(options.get("cluster") or "")
+        self._headers = options.get("headers") is True
+        self._hub_gives, denied_in = may_send
+        self._hub_takes, denied_out = may_receive
+        refused = options.get("deny_pub")
+        self._not_in = (*self._not_in, *denied_in)
+        self._not_out = (*self._not_out, *denied_out, *_subjects(refused))
+        self._begin()
+
     def _update(self, info: dict[str, Any]) -> None:
         """A later INFO: limits may have changed."""
         self.remote.update(info)
@@ -248,10 +275,11 @@ class Leaf:
 
     def _interest_changed(self, sub: Subscription, added: bool) -> None:
         """A subscription of ours came or went: tell the hub if it makes a difference."""
-        if sub.sink.is_remote or not self._is_wanted(sub.subject):
+        if (sub.sink.is_remote and not self._relays(sub.sink)) or not self._is_wanted(sub.subject):
             return
         key = (sub.subject, sub.queue)
-        count = self._ours.get(key, 0) + (1 if added else -1)
+        weight = sub.weight if sub.queue else 1
+        count = self._ours.get(key, 0) + (weight if added else -weight)
         if count > 0:
             self._ours[key] = count
         else:
@@ -265,6 +293,19 @@ class Leaf:
             self._say(b"LS+ %b\r\n" % sub.subject)
         elif not added and count == 0:
             self._say(b"LS- %b\r\n" % sub.subject)
+
+    def _relays(self, other: Sink) -> bool:
+        """Whether the other side hears of interest that came over another link.
+
+        A hub tells its leaves of each other (but not those of one cluster); a spoke tells its hub of the leaves that
+        dialled it, and never of another hub's interest.
+        """
+        if other is self:
+            return False
+        link: Leaf = other  # type: ignore[assignment]
+        if not (self.accepted or link.accepted) or (self.options.isolate and self.accepted and link.accepted):
+            return False
+        return not self.remote_cluster or self.remote_cluster != link.remote_cluster
 
     def _is_wanted(self, subject: bytes) -> bool:
         """Whether the hub may and should send us what matches."""
@@ -281,15 +322,26 @@ class Leaf:
             raise ProtocolError("Invalid Subscription")
         if any(is_subset(subject, denied) for denied in self._not_out):
             return
+        if self.accepted and not self._may_hear(subject):
+            text = f'Permissions Violation for Subscription to "{subject.decode(errors="replace")}"'
+            raise ProtocolError(text, "Permissions Violation")
         key = (subject, queue)
         known = self._theirs.get(key)
         if known is not None:
-            known.weight = max(weight, 1)
-            return
+            if known.weight == weight or not queue:
+                return
+            self.account.unsubscribe(known)  # other links are told the new total
         sub = Subscription(subject, self, queue)
         sub.weight = max(weight, 1)
         self._theirs[key] = sub
         self.account.subscribe(sub)
+
+    def _may_hear(self, subject: bytes) -> bool:
+        """Whether an accepted leaf's user may subscribe; `$LDS` always may, wildcards are filtered at delivery."""
+        allowed = self._hub_takes
+        if allowed is None or subject.startswith(LOOP_PREFIX) or not is_literal(subject):
+            return True
+        return any(matches(pattern, subject) for pattern in allowed)
 
     def _unlearn(self, subject: bytes, queue: bytes) -> None:
         sub = self._theirs.pop((subject, queue), None)
@@ -308,7 +360,8 @@ class Leaf:
         self.in_bytes += op.size
         subject = op.subject
         if not self._may(subject, self._may_come_in, self._not_in, self._hub_gives):
-            return  # a spoke drops in silence what it does not import
+            self._refuse(subject)
+            return
         reply, shown = op.reply, subject
         if reply.startswith(ACK_PREFIX):
             reply, glued = unglue(reply)
@@ -319,6 +372,12 @@ class Leaf:
             subject = shown = mapped
             only = None
         self.account.publish(Message(shown, reply, block, payload), origin=self, to=subject, only_queues=only)
+
+    def _refuse(self, subject: bytes) -> None:
+        """A spoke drops in silence what it does not import; a hub ends the link over a broken permission."""
+        if self.accepted and not any(matches(pattern, subject) for pattern in NEVER_CROSS):
+            text = f'Permissions Violation for Publish to "{subject.decode(errors="replace")}"'
+            raise ProtocolError(text, "Permissions Violation")
 
     def forward(self, message: Message, to: bytes, queues: Sequence[bytes], *, plain: bool) -> bool:
         """Send one message up; False if it may not cross."""
@@ -410,7 +469,7 @@ def unglue(reply: bytes) -> tuple[bytes, bytes]:
 def _json(text: bytes) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError(reason=f"INFO is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ProtocolError(reason="INFO is not an object")
@@ -423,7 +482,10 @@ def _allowed(permission: object) -> tuple[bytes, ...] | None:
 
 
 def _denied(permission: object) -> tuple[bytes, ...]:
-    listed = permission.get("deny") if isinstance(permission, dict) else None
+    return _subjects(permission.get("deny") if isinstance(permission, dict) else None)
+
+
+def _subjects(listed: object) -> tuple[bytes, ...]:
     return tuple(str(subject).encode() for subject in listed) if isinstance(listed, list) else ()
 
 

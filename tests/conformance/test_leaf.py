@@ -1,4 +1,7 @@
-"""A site's leafnode linked to a stock nats-server: live traffic, domains, sourcing up, mirroring down, outages."""
+"""A site's leafnode linked to its hub: live traffic, domains, sourcing up, mirroring down, outages.
+
+The hub is a stock nats-server or, for small fleets, a leafnode, which also takes the link of a stock nats-server.
+"""
 
 import asyncio
 import json
@@ -37,13 +40,17 @@ def leaf_config(folder: Path, leaf_port: int) -> str:
 leafnodes {{ remotes: [ {{ url: "nats-leaf://site:secret@127.0.0.1:{leaf_port}", deny_exports: ["tele.>"] }} ] }}"""
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+PAIRS = {"nats-server <- leafnode": "HL", "leafnode <- leafnode": "LL", "leafnode <- nats-server": "LH"}
+MAKER_OF = {"H": stock_hub, "L": leafnode}
+
+
+@pytest.fixture(scope="module", params=list(PAIRS.values()), ids=list(PAIRS))
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder, port = tmp_path_factory.mktemp("site"), free_port()
-    hub = stock_hub(folder / "hub", config=hub_config(folder / "hub", port))
-    with hub, Proxy(port) as link:
-        with leafnode(folder / "leaf", config=leaf_config(folder / "leaf", link.port)) as leaf:
-            yield Site(hub, leaf, link)
+    make_hub, make_leaf = (MAKER_OF[letter] for letter in request.param)
+    hub = make_hub(folder / "hub", config=hub_config(folder / "hub", port))
+    with hub, Proxy(port) as link, make_leaf(folder / "leaf", config=leaf_config(folder / "leaf", link.port)) as leaf:
+        yield Site(hub, leaf, link)
 
 
 async def eventually(question: Callable[[], Awaitable[bool]], what: str) -> None:
@@ -214,3 +221,41 @@ async def test_a_bucket_of_the_hub_is_mirrored_and_readable_without_the_hub(site
     await eventually(lambda: reads("b", b"3"), "the mirror resumes after the outage")
     await hub.close()
     await leaf.close()
+
+
+async def test_three_levels_deep_requests_and_domains_reach_the_far_end(tmp_path: Path) -> None:
+    """Cloud (stock), gateway (leafnode, accepts and dials), device (leafnode)."""
+    cloud_port, gateway_port = free_port(), free_port()
+    cloud = stock_hub(tmp_path / "cloud", config=hub_config(tmp_path / "cloud", cloud_port))
+    gateway = leafnode(
+        tmp_path / "gateway",
+        config=f"""server_name: gateway
+{jetstream(tmp_path / "gateway", "gateway")}
+leafnodes {{
+  listen: "127.0.0.1:{gateway_port}", authorization {{ user: site, password: secret }}
+  remotes: [ {{ url: "nats-leaf://site:secret@127.0.0.1:{cloud_port}" }} ]
+}}""",
+    )
+    device = leafnode(tmp_path / "device", config=leaf_config(tmp_path / "device", gateway_port))
+    with cloud, gateway, device:
+        top, bottom = await nats.connect(cloud.url), await nats.connect(device.url)
+        await bottom.subscribe("at.device", cb=await answering("device"))
+        await top.subscribe("at.cloud", cb=await answering("cloud"))
+        await interest(top, "at.device")
+        await interest(bottom, "at.cloud")
+        assert (await top.request("at.device", b"1", headers={"Trace": "x"})).data == b"device 1 x"
+        assert (await bottom.request("at.cloud", b"2")).data == b"cloud 2 "
+        js = top.jetstream(domain="roof")
+
+        async def answers() -> bool:
+            return (await js.account_info()).domain == "roof"
+
+        await eventually(answers, "the device's JetStream answers the cloud")
+        await bottom.jetstream().add_stream(name="DEEP", subjects=["deep"])
+        await bottom.jetstream().publish("deep", b"x")
+        sub = await js.pull_subscribe("deep", durable="reader", stream="DEEP")
+        (message,) = await sub.fetch(1, timeout=5)
+        assert (message.subject, message.data) == ("deep", b"x")
+        await message.ack_sync(timeout=5)
+        await top.close()
+        await bottom.close()

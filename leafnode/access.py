@@ -1,0 +1,86 @@
+"""Users of the configuration as the core wants them: clients' users and leaves' users, permissions, credentials."""
+
+from collections.abc import Callable
+from typing import Any
+
+from leafnode.config.options import GLOBAL_ACCOUNT, Config, LeafUser, PermissionsConfig, UserConfig
+from leafnode.net import secrets
+from leafnode.route.account import Account
+from leafnode.route.auth import Authenticator, User
+from leafnode.route.gate import Guest
+from leafnode.route.permissions import Permissions, Responses
+
+
+def authenticator(config: Config) -> Authenticator:
+    """Who may connect as a client. Raises ConfigError where a library is missing."""
+    rules = config.authorization
+    users = [user_of(GLOBAL_ACCOUNT, user, rules.default_permissions) for user in rules.users]
+    if rules.user:
+        users.append(User(name=rules.user, password=rules.password))
+    for account in config.accounts.values():
+        users += [user_of(account.name, user, account.default_permissions) for user in account.users]
+    return _authenticator(users, token=rules.token, no_auth_user=config.no_auth_user)
+
+
+def _authenticator(users: list[User], *, token: str = "", no_auth_user: str = "") -> Authenticator:
+    if any(user.password.startswith("$2") for user in users) or token.startswith("$2"):
+        secrets.require_bcrypt()
+    return Authenticator(
+        users=tuple(users),
+        token=token,
+        no_auth_user=no_auth_user,
+        check_hash=secrets.check_hash,
+        check_signature=secrets.check_signature,
+    )
+
+
+def user_of(account: str, user: UserConfig, default: PermissionsConfig | None) -> User:
+    rules = user.permissions or default
+    return User(
+        name=user.user,
+        password=user.password,
+        nkey=user.nkey,
+        account=account,
+        permissions=permissions_of(rules) if rules else None,
+    )
+
+
+def permissions_of(rules: PermissionsConfig) -> Permissions:
+    responses = rules.responses
+    return Permissions(
+        publish_allow=encoded(rules.publish.allow),
+        publish_deny=encoded(rules.publish.deny),
+        subscribe_allow=encoded(rules.subscribe.allow),
+        subscribe_deny=encoded(rules.subscribe.deny),
+        responses=Responses(responses.max_msgs, int(responses.expires_s * 1e9)) if responses else None,
+    )
+
+
+def encoded(subjects: tuple[str, ...] | None) -> tuple[bytes, ...]:
+    return tuple(subject.encode() for subject in subjects or ())
+
+
+def leaf_admission(config: Config, accounts: dict[str, Account]) -> Callable[[dict[str, Any], bytes], Guest | None]:
+    """Who may link as a leaf: users of the listener's own block, or else whoever may connect as a client.
+
+    Raises ConfigError where a library is missing.
+    """
+    rules = config.leafnodes.authorization
+    if rules is None:
+        known, home = authenticator(config), ""
+    else:
+        single = rules.single
+        alone = [single] if single is not None and (single.user or single.nkey) else []
+        known = _authenticator([_leaf_user(user) for user in (*alone, *rules.users)])
+        home = single.account if single is not None and not alone else ""
+
+    def admit(options: dict[str, Any], nonce: bytes) -> Guest | None:
+        user = known.authenticate(options, nonce)
+        account = accounts.get(home or user.account) if user is not None else None
+        return Guest(account, user.permissions) if account is not None and user is not None else None
+
+    return admit
+
+
+def _leaf_user(user: LeafUser) -> User:
+    return User(name=user.user, password=user.password, nkey=user.nkey, account=user.account)

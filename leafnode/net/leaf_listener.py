@@ -1,0 +1,161 @@
+"""The leaf-node listener: sockets of links that others dial, for a leafnode that is the hub of a small fleet."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from leafnode.net.endpoint import Core, Endpoint
+from leafnode.net.uplink import Limits
+from leafnode.route.gate import Gate, Guest, permission_fields
+from leafnode.route.leaf import Leaf, LeafOptions
+
+FIRST_PING_SECONDS = 1.0  # after connecting (nats-server)
+LEAF_PROTO = 3  # version of the leaf protocol that INFO says
+
+log = logging.getLogger("leafnode.leaf")
+
+
+class LeafListener:
+    """Everything that accepted links share. Implements `GateHost`."""
+
+    def __init__(
+        self,
+        *,
+        info: Callable[[], Mapping[str, Any]],
+        options: LeafOptions,
+        admit: Callable[[dict[str, Any], bytes], Guest | None],
+        on_leaf: Callable[[Leaf], None],
+        make_nonce: Callable[[], bytes],
+        limits: Limits,
+        auth_timeout_s: float,
+        cluster: str = "",
+        min_version: str = "",
+        urls: Callable[[], list[str]],
+    ) -> None:
+        """`info()`: the fields of INFO that all links share. `urls()`: what leaves are told to reconnect to."""
+        self.cluster = cluster
+        self.min_version = min_version
+        self.limits = limits
+        self.auth_timeout_s = auth_timeout_s
+        self.links: dict[int, LeafConnection] = {}
+        self._before = {"in_msgs": 0, "in_bytes": 0, "out_msgs": 0, "out_bytes": 0}  # of links that are gone
+        self._count = 0
+        self._info = info
+        self._options = options
+        self._admit = admit
+        self._on_leaf = on_leaf
+        self._make_nonce = make_nonce
+        self._urls = urls
+
+    def accept(self) -> "LeafConnection":
+        self._count += 1
+        return LeafConnection(self, Gate(self, self._count, self._make_nonce()))
+
+    # what gates ask ----------------------------------------------------------------------------------------------
+
+    def admit(self, options: dict[str, Any], nonce: bytes) -> Guest | None:
+        guest = self._admit(options, nonce)
+        if guest is None:
+            log.error("leaf %s - authentication error", options.get("name", "?"))
+        return guest
+
+    def leaf_options(self) -> LeafOptions:
+        return self._options
+
+    def leaf_info(self, gate: Gate, *, guest: Guest | None) -> bytes:
+        connection = self.links[gate.client_id]
+        fields = {**self._info(), "proto": LEAF_PROTO, "client_id": gate.client_id, "auth_required": True}
+        fields |= {"ip": f"{connection.peer[0]}:{connection.peer[1]}", "leafnode_urls": self._urls()}
+        fields["info_on_connect"] = True
+        if guest is None:
+            fields["nonce"] = gate.nonce.decode()
+        else:
+            fields |= {"connect_info": True, "remote_account": guest.account.name}
+            fields |= permission_fields(guest.permissions)
+        return b"INFO " + json.dumps(fields, separators=(",", ":")).encode() + b" \r\n"
+
+    def on_leaf(self, leaf: Leaf) -> None:
+        """A link is up. An older one of the same leaf is a leftover: it is told so and closed."""
+        for connection in list(self.links.values()):
+            other = connection.leaf
+            if other is not None and other is not leaf and not other.closing and _same(other, leaf):
+                other.fail("Duplicate Remote LeafNode Connection", "Duplicate Remote LeafNode Connection")
+        self._on_leaf(leaf)
+
+    # connections -------------------------------------------------------------------------------------------------
+
+    def forget(self, connection: "LeafConnection") -> None:
+        self.links.pop(connection.client_id, None)
+        leaf = connection.leaf
+        if leaf is None:
+            return
+        for name in self._before:
+            self._before[name] += getattr(leaf, name)
+        log.warning("leaf link from %s lost: %s", leaf.remote.get("name", "?"), leaf.close_reason)
+
+    def totals(self) -> dict[str, int]:
+        """Messages and payload bytes over all accepted links since the start."""
+        sums = dict(self._before)
+        for connection in self.links.values():
+            if connection.leaf is not None:
+                for name in sums:
+                    sums[name] += getattr(connection.leaf, name)
+        return sums
+
+
+def _same(one: Leaf, two: Leaf) -> bool:
+    """Whether two links belong to the same leaf (spec leafnode-protocol section 5)."""
+    keys = ("name", "cluster", "remote_account")
+    return (
+        one.account is two.account
+        and bool(two.remote.get("remote_account"))
+        and all(one.remote.get(key) == two.remote.get(key) for key in keys)
+    )
+
+
+class LeafConnection(Endpoint):
+    """The socket of one accepted link: first a gate, then the link."""
+
+    lost_reason = "closed by the leaf"
+
+    def __init__(self, host: LeafListener, gate: Gate) -> None:
+        limits = host.limits
+        super().__init__(
+            max_pending=limits.max_pending,
+            write_deadline_s=limits.write_deadline_s,
+            ping_interval_s=limits.ping_interval_s,
+            ping_max=limits.ping_max,
+        )
+        self.host = host
+        self.client_id = gate.client_id
+        self.leaf: Leaf | None = None
+        self.core: Core = gate
+        self.peer: tuple[str, int] = ("", 0)
+        self._gate = gate
+        self._auth_timer: asyncio.TimerHandle | None = None
+
+    def opened(self) -> None:
+        address = self.transport.get_extra_info("peername") or ("", 0)
+        self.peer = (str(address[0]), int(address[1]))
+        self.host.links[self.client_id] = self
+        self._gate.wake = self.wake
+        self._gate.become = self._become
+        self._gate.greet()
+        self._auth_timer = self._loop.call_later(self.host.auth_timeout_s, self._auth_timeout)
+
+    def _become(self, leaf: Leaf) -> None:
+        leaf.wake = self.wake
+        self.leaf = leaf
+        self.core = leaf
+        self.start_pings(FIRST_PING_SECONDS)
+
+    def _auth_timeout(self) -> None:
+        if self.leaf is None:
+            self._gate.fail("Authentication Timeout", "Authentication Timeout")
+
+    def closed(self) -> None:
+        if self._auth_timer is not None:
+            self._auth_timer.cancel()
+        self.host.forget(self)

@@ -1,0 +1,190 @@
+"""The leaf links of a broker: those that it dials and those that dial it, built from the configuration."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from leafnode import identity
+from leafnode.base import nuid
+from leafnode.config.options import Config, LeafRemote, ServerUrl, TlsConfig
+from leafnode.errors import ConfigError, LeafnodeError
+from leafnode.net import secrets
+from leafnode.net.leaf_listener import LeafListener
+from leafnode.net.uplink import Limits, Uplink
+from leafnode.route.account import Account
+from leafnode.route.gate import Guest
+from leafnode.route.leaf import Leaf, LeafOptions
+
+BACKLOG = 1024  # connections the kernel holds for us: all sites return at once when a hub comes back
+
+log = logging.getLogger("leafnode")
+
+
+class LinkView(NamedTuple):
+    """A link that is up, for the monitor."""
+
+    leaf: Leaf
+    host: str
+    port: int
+
+
+class Links:
+    """Dials every remote for ever and, where configured, listens."""
+
+    def __init__(
+        self,
+        config: Config,
+        accounts: dict[str, Account],
+        server_id: str,
+        on_up: Callable[[Leaf], None],
+        info: Callable[[], Mapping[str, Any]],
+        admit: Callable[[dict[str, Any], bytes], Guest | None],
+    ) -> None:
+        """`on_up` is called for each link that comes up. For those who dial us: `info()` gives the INFO fields that all
+        share, `admit(options, nonce)` says who a leaf is.
+        """
+        self._admit = admit
+        self._config = config
+        self._accounts = accounts
+        self._on_up = on_up
+        self._info = info
+        self._server_id = server_id
+        self._loop_id = nuid.new().encode()
+        self._server: asyncio.Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.uplinks: list[Uplink] = []
+        self.listener: LeafListener | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Raises LeafnodeError when a remote makes no sense or the listener's address cannot be had."""
+        if self._config.leafnodes.port is not None:
+            await self._listen(self._config.leafnodes.port)
+        for remote in self._config.leafnodes.remotes:
+            if not remote.disabled:
+                uplink = self._uplink(remote)
+                self.uplinks.append(uplink)
+                self._tasks.append(asyncio.create_task(uplink.run(), name=f"uplink {remote.urls[0]}"))
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in list(self.listener.links.values()) if self.listener else []:
+            connection.core.fail("", "Server Shutdown")
+            connection.flush()
+
+    def up(self) -> list[LinkView]:
+        """Links that carry messages now."""
+        dialled = [LinkView(link.leaf, link.host, link.port) for link in self.uplinks if link.leaf and link.is_up]
+        accepted = self.listener.links.values() if self.listener else ()
+        return dialled + [LinkView(c.leaf, *c.peer) for c in accepted if c.leaf is not None and not c.leaf.closing]
+
+    def totals(self) -> dict[str, int]:
+        """Messages and payload bytes over all links since the start."""
+        parts = [uplink.totals() for uplink in self.uplinks]
+        if self.listener is not None:
+            parts.append(self.listener.totals())
+        return {name: sum(part[name] for part in parts) for name in ("in_msgs", "in_bytes", "out_msgs", "out_bytes")}
+
+    # accepting ---------------------------------------------------------------------------------------------------
+
+    async def _listen(self, port: int) -> None:
+        config, rules = self._config, self._config.leafnodes
+        self.listener = LeafListener(
+            info=lambda: {**self._info(), "host": rules.host, "port": self.port},
+            options=self._options(),
+            admit=self._admit,
+            on_leaf=self._on_up,
+            make_nonce=identity.new_nonce,
+            limits=self._limits(),
+            auth_timeout_s=rules.authorization.timeout_s if rules.authorization else config.auth_timeout_s,
+            cluster=config.cluster.name,
+            min_version=rules.min_version,
+            urls=self._advertised,
+        )
+        try:
+            self._server = await asyncio.get_running_loop().create_server(
+                self.listener.accept, rules.host, max(port, 0), backlog=BACKLOG, reuse_address=True
+            )
+        except OSError as error:
+            raise LeafnodeError(
+                f'Error listening on leafnode port: {rules.host}:{port}, "{error.strerror or error}"'
+            ) from error
+        self.port = self._server.sockets[0].getsockname()[1]
+        log.info("Listening for leafnode connections on %s", identity.shown_address(rules.host, self.port))
+
+    def _advertised(self) -> list[str]:
+        """Where leaves may reconnect to; nothing useful is known behind a wildcard address."""
+        rules = self._config.leafnodes
+        if rules.no_advertise or (not rules.advertise and rules.host in ("0.0.0.0", "::")):
+            return []
+        return [rules.advertise or identity.shown_address(rules.host, self.port)]
+
+    # dialling ----------------------------------------------------------------------------------------------------
+
+    def _uplink(self, remote: LeafRemote) -> Uplink:
+        account = self._accounts.get(remote.account)
+        if account is None:
+            raise ConfigError(f"leafnodes: a remote names the account {remote.account!r}, which is not configured")
+        options = self._options(remote)
+        file = None
+        if remote.credentials or remote.nkey:
+            file = secrets.Credentials(creds_file=remote.credentials, nkey=remote.nkey)
+
+        def make(url: ServerUrl) -> Leaf:
+            prove = file.prove if file else lambda _nonce: url_credentials(url)
+            return Leaf(account, options, prove, self._on_up)
+
+        tls = client_tls(remote.tls) if remote.tls else None
+        return Uplink(remote, make, self._limits(), reconnect_s=self._config.leafnodes.reconnect_s, tls=tls)
+
+    def _options(self, remote: LeafRemote | None = None) -> LeafOptions:
+        config = self._config
+        return LeafOptions(
+            server_id=self._server_id,
+            server_name=config.server_name or self._server_id,
+            version=identity.SPOKEN_VERSION,
+            domain=config.jetstream.domain,
+            jetstream=config.jetstream.enabled,
+            deny_imports=tuple(subject.encode() for subject in remote.deny_imports) if remote else (),
+            deny_exports=tuple(subject.encode() for subject in remote.deny_exports) if remote else (),
+            loop_id=self._loop_id,
+            isolate=config.leafnodes.isolate,
+            max_payload=config.max_payload,
+            max_control_line=config.max_control_line,
+        )
+
+    def _limits(self) -> Limits:
+        config = self._config
+        return Limits(
+            max_pending=config.max_pending,
+            write_deadline_s=config.leafnodes.write_deadline_s or config.write_deadline_s,
+            ping_interval_s=config.ping_interval_s,
+            ping_max=config.ping_max,
+        )
+
+
+def url_credentials(url: ServerUrl) -> dict[str, str]:
+    if url.user and url.password:
+        return {"user": url.user, "pass": url.password}
+    alone = url.user or url.token
+    return {"user": alone, "auth_token": alone} if alone else {}
+
+
+def client_tls(tls: TlsConfig) -> ssl.SSLContext:
+    """For dialling. Raises ConfigError when a file cannot be used."""
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file or None)
+        if tls.cert_file:
+            context.load_cert_chain(tls.cert_file, tls.key_file or None)
+    except OSError as error:
+        raise ConfigError(f"tls of a leafnode remote: cannot use {tls.ca_file or tls.cert_file}: {error}") from error
+    if tls.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
