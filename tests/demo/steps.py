@@ -206,7 +206,7 @@ def power_cut(stage: Stage) -> str:
     stage.until(
         "the Pico goes on where it was", lambda: _newest_of_pico(stage) > published, log=stage.devices[PICO].log
     )
-    return f"all {number} acknowledged readings survived kill -9; agents and Pico found back by themselves"
+    return f"all {number} acknowledged readings survived kill -9, and the Pico found back by itself"
 
 
 def drain(stage: Stage) -> str:
