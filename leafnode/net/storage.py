@@ -149,8 +149,8 @@ class Storage:
                     await asyncio.sleep(RETRY_SECONDS)
             if self._disk.wants_checkpoint():
                 self._log_grew.set()
-            if self._is_full and await asyncio.to_thread(self._reserve.take):
-                self._go_on()
+            if self._is_full:
+                await self._look_for_space()
 
     async def _wait_for_work(self) -> None:
         with contextlib.suppress(TimeoutError):  # while the disk is full, look again for space
@@ -158,7 +158,11 @@ class Storage:
                 await self._work.wait()
         self._work.clear()
 
-    def _go_on(self) -> None:
+    async def _look_for_space(self) -> None:
+        """Messages are taken again when the reserve is."""
+        await self._disk.reclaim()
+        if not await asyncio.to_thread(self._reserve.take):
+            return
         self._is_full = False
         log.warning("store takes messages again")
         for jetstream in self._jetstreams:
@@ -186,6 +190,7 @@ class Storage:
             log.error("store refuses messages error=%s", error)
         self._is_full = True
         await asyncio.to_thread(self._reserve.release)
+        await self._disk.shorten()
         for jetstream in self._jetstreams:
             jetstream.hold(NO_SPACE)
         for stream in self.journal.fail(batch, str(error)):

@@ -1,13 +1,15 @@
 """A file that holds some space of the disk, so that a full disk can still be cleaned.
 
-Deleting needs room too: removals go through the log like everything. When the disk refuses, the reserve is given up;
-what it frees is for removals only (the streams refuse messages meanwhile). When it can be taken again, there is space.
+Deleting needs room too: removals go through the log like everything, and the log must fit into the file before it can
+be used again. When the disk refuses, the reserve is given up; what it frees is for that (the streams refuse messages
+meanwhile). It is taken again only when that leaves some space for messages.
 """
 
 import os
 from pathlib import Path
 
-RESERVE_BYTES = 4 << 20  # a purge of some hundred thousand messages, and a checkpoint's worth
+RESERVE_BYTES = 16 << 20  # the longest log: what starts a checkpoint, plus the largest commit
+ROOM_BYTES = 4 << 20  # that must be free beside the reserve before messages are taken again
 
 
 class Reserve:
@@ -22,6 +24,9 @@ class Reserve:
         try:
             if self._path.exists() and self._path.stat().st_size >= self._size:
                 return True
+            disk = os.statvfs(self._path.parent)
+            if disk.f_bavail * disk.f_frsize < self._size + ROOM_BYTES:
+                return False
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
             try:
                 os.posix_fallocate(descriptor, 0, self._size)

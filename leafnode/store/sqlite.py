@@ -5,10 +5,12 @@
     checkpointer  a third, used when enough was written: passive, so that nobody waits for it
 
 Automatic checkpoints are off: they would run inside some publisher's commit. While the writer never rests, a passive
-checkpoint never gets all of the log and the log would grow for ever: from a size on, the writer moves the little that
-is left between two batches, and then writes at the log's beginning again.
+checkpoint never gets all of the log and the log would grow for ever: from a size on, the writer moves what is left
+between two batches, and then writes at the log's beginning again. So the log has a longest length, which `reserve`
+keeps free on the disk.
 """
 
+import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -26,9 +28,10 @@ from leafnode.stream.journal import Batch, ConsumerState, StreamState
 from leafnode.stream.loaded import LoadedConsumer, LoadedContents, LoadedStream
 from leafnode.stream.reads import Question
 
-CHECKPOINT_BYTES = 4 << 20  # written since the last checkpoint: about a thousand pages, as SQLite would by itself
+CHECKPOINT_BYTES = 2 << 20  # written since the last checkpoint: half of what the log may have
 COMMIT_BYTES = 3 * 4096  # what a small commit writes besides its messages: pages of counters, subjects, the b-tree
-LOG_MAX_BYTES = 32 << 20  # beyond, the writer finishes a checkpoint itself
+LOG_MAX_BYTES = 4 << 20  # beyond, the writer moves the log itself; a thousand pages, as SQLite would
+RECLAIM_PAGES = 1024  # given back to a full disk in one step; the log holds as many while it happens
 PAGE_BYTES = 4096
 Result = TypeVar("Result")
 
@@ -44,7 +47,7 @@ class SqliteStore:
         self._reader = reader
         self._cleaner = cleaner
         self._written = 0  # bytes since the last checkpoint, estimated
-        self._log_is_long = False
+        self._log = 0  # bytes in the log, estimated
 
     @classmethod
     async def open(cls, path: Path) -> "SqliteStore":
@@ -55,9 +58,9 @@ class SqliteStore:
         """
         opened: list[aiosqlite.Connection] = []
         try:
-            opened.append(await open_database(path, MIGRATIONS, synchronous="FULL"))
-            opened.append(await open_database(path, MIGRATIONS, synchronous="FULL"))
-            opened.append(await open_database(path, MIGRATIONS, synchronous="FULL"))
+            await asyncio.to_thread(_make, path)
+            for _ in ("writer", "reader", "checkpointer"):
+                opened.append(await open_database(path, MIGRATIONS, synchronous="FULL"))  # noqa: PERF401 -- closed on error
             for connection in opened:
                 await _in_thread(connection, _prepare)
         except (DatabaseError, sqlite3.Error) as error:
@@ -71,10 +74,11 @@ class SqliteStore:
             await _in_thread(self._writer, lambda connection: writing.write(connection, batch))
         except sqlite3.Error as error:
             raise StoreError(f"{self._path}: cannot store {batch.messages} messages: {error}") from error
-        self._written += batch.bytes + COMMIT_BYTES
-        if self._log_is_long:
-            self._log_is_long = False
-            await self._checkpoint(self._writer)
+        size = batch.bytes + COMMIT_BYTES
+        self._written += size
+        self._log += size
+        if self._log > LOG_MAX_BYTES:
+            await self._checkpoint(self._writer, "PASSIVE")
 
     async def answer(self, questions: Sequence[Question]) -> list[Answered]:
         try:
@@ -97,14 +101,24 @@ class SqliteStore:
 
     async def checkpoint(self) -> None:
         """Move what is committed into the file without making anybody wait."""
-        self._written = 0
-        self._log_is_long = await self._checkpoint(self._cleaner) > LOG_MAX_BYTES
+        await self._checkpoint(self._cleaner, "PASSIVE")
 
-    async def _checkpoint(self, connection: aiosqlite.Connection) -> int:
-        """Returns the length of the log in bytes."""
+    async def shorten(self) -> None:
+        """The disk is full: move the whole log into the file and give its space back, as far as that is possible."""
+        await self._checkpoint(self._writer, "TRUNCATE")
+
+    async def reclaim(self) -> None:
+        """Give space that removed messages left in the file back to the disk, a bounded portion at a time."""
+        with contextlib.suppress(sqlite3.Error):  # there is not even room for that: something else must go first
+            await _in_thread(self._writer, _vacuum)
+        await self.shorten()
+
+    async def _checkpoint(self, connection: aiosqlite.Connection, mode: str) -> None:
+        self._written = 0
+        before = self._log
         with contextlib.suppress(sqlite3.Error):  # tried again when as much was written once more
-            return await _in_thread(connection, _checkpoint)
-        return 0
+            left = await _in_thread(connection, lambda raw: _checkpoint(raw, mode))
+            self._log = left + self._log - before  # what was committed meanwhile is still in it
 
     async def close(self) -> None:
         for connection in (self._cleaner, self._reader, self._writer):
@@ -123,11 +137,29 @@ async def _in_thread(connection: aiosqlite.Connection, call: Callable[[sqlite3.C
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.isolation_level = None  # transactions begin where we say
     connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_MAX_BYTES}")
 
 
-def _checkpoint(connection: sqlite3.Connection) -> int:
-    _busy, pages, _moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    return max(0, int(pages)) * PAGE_BYTES
+def _make(path: Path) -> None:
+    """A new file learns to shrink before its first table; an old one stays as it is."""
+    if path.exists():
+        return
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    finally:
+        connection.close()
+
+
+def _vacuum(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA incremental_vacuum({RECLAIM_PAGES})").fetchall()
+
+
+def _checkpoint(connection: sqlite3.Connection, mode: str) -> int:
+    """Returns the bytes of log that are left; the log begins anew when all of it was moved."""
+    busy, pages, moved = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+    return 0 if not busy and moved >= pages else int(pages) * PAGE_BYTES
 
 
 def _load(connection: sqlite3.Connection) -> list[LoadedStream]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from leafnode.stream.stream import Stream
 
 FULL_MESSAGES = 8192  # not yet committed; also the most that one commit and its acknowledgements hold up the loop
-FULL_BYTES = 16 << 20  # payload and headers not yet committed; bounds the broker's memory on a slow card
+FULL_BYTES = 8 << 20  # payload and headers not yet committed; bounds memory on a slow card, and one commit
 
 
 class StreamState(NamedTuple):

@@ -56,7 +56,21 @@ async def test_the_log_is_moved_into_the_file_when_it_has_grown(tmp_path: Path) 
         await world.commit()
     assert store.wants_checkpoint()
     await store.checkpoint()
+    assert not store.wants_checkpoint()
     assert (tmp_path / "leafnode.db").stat().st_size > 6 << 20
+    await store.close()
+
+
+async def test_a_writer_without_rest_keeps_its_log_short(tmp_path: Path) -> None:
+    """Otherwise a full disk could not be cleaned: the log must fit into the file."""
+    store = await SqliteStore.open(tmp_path / "leafnode.db")
+    world = World(store)
+    for _ in range(30):
+        world.send("s.1", bytes(1 << 20))
+        await world.commit()
+    assert (tmp_path / "leafnode.db-wal").stat().st_size < 8 << 20
+    await store.shorten()
+    assert (tmp_path / "leafnode.db-wal").stat().st_size == 0
     await store.close()
 
 
