@@ -5,7 +5,7 @@ A site whose power comes back restarts every leaf at once; jitter keeps them fro
 
 from collections.abc import Callable, Iterator
 
-CAP_SECONDS = 30.0  # a hub that is back is found within this, however long it was away
+CAP_SECONDS = 5.0  # a hub that is back is found within this, however long it was away; an attempt costs a few packets
 
 
 def delays(

@@ -11,7 +11,7 @@ Rules of delivery (spec client-protocol section 6, leafnode-protocol section 2):
   another link to the same remote cluster.
 """
 
-import itertools
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -20,6 +20,8 @@ from leafnode.route.subject import is_literal
 from leafnode.route.sublist import Sublist
 
 ROUTES_MAX = 8192  # subjects remembered per account; about 0.5 KB each
+ADMIT_ONE_IN = 16  # of the unknown subjects while that many are remembered: what comes often gets in soon, and
+# subjects that come once (inboxes) do not push out what is in use
 NO_QUEUES: tuple[bytes, ...] = ()
 
 Appender = Callable[[bytes], None]
@@ -92,10 +94,11 @@ class Account:
         """`choose(n)` gives a random number below n."""
         self.name = name
         self.subscriptions = Sublist()
-        self.routes: dict[bytes, Matched] = {}
+        self.routes: OrderedDict[bytes, Matched] = OrderedDict()
         self.interest_listeners: list[Callable[[Subscription, bool], None]] = []
         self.mappings: list[Mapping] = []
         self.connections = 0
+        self._unknown = 0  # subjects met that were not remembered
         self._choose = choose
 
     # interest ----------------------------------------------------------------------------------------------------
@@ -126,11 +129,6 @@ class Account:
             known.route.stale = True
         self.routes.clear()
 
-    def _forget_oldest_routes(self) -> None:
-        """One-time subjects (inboxes) must not push out what is in use for longer than one look costs."""
-        for subject in list(itertools.islice(self.routes, ROUTES_MAX // 4)):
-            self.routes.pop(subject).route.stale = True
-
     def has_interest(self, subject: bytes, queue: bytes = b"") -> bool:
         """Whether somebody would get a message on a literal subject: a plain subscription, or, when a queue is
         named, a member of that group."""
@@ -157,15 +155,35 @@ class Account:
                 links[sub.sink] = None  # type: ignore[index]
             else:
                 plain.append(sub)
-                simple = simple and sub.max == 0 and hasattr(sub.sink, "out") and not sub.filtered
+                simple = simple and sub.max == 0 and sub.is_client and not sub.filtered
         simple = simple and not links and not groups
         queues = tuple(tuple(group) for group in groups.values())
         route = Route(subject, tuple(plain), simple=simple)
         matched = Matched(route.subs, tuple(links), queues, route)
         if len(self.routes) >= ROUTES_MAX:
-            self._forget_oldest_routes()
+            self._unknown += 1
+            if self._unknown % ADMIT_ONE_IN:
+                route.stale = True  # used once, remembered by nobody
+                return matched
+            self.routes.popitem(last=False)[1].route.stale = True
         self.routes[subject] = matched
         return matched
+
+    def plain_clients(self, subject: bytes) -> list[Subscription] | None:
+        """Who gets a message of a subject that need not be remembered, if they are plain client subscriptions only.
+
+        None: ask `match`, because something is not that simple or there is room to remember the answer.
+        """
+        if len(self.routes) < ROUTES_MAX or (self.mappings and subject.startswith(_MAPPED)):
+            return None
+        self._unknown += 1
+        if not self._unknown % ADMIT_ONE_IN:
+            return None
+        subs = self.subscriptions.match(subject)
+        for sub in subs:
+            if sub.queue or sub.max or sub.filtered or not sub.is_client:
+                return None
+        return subs
 
     def publish(
         self,

@@ -19,7 +19,7 @@ class Subscription:
     `delivered` belong to UNSUB with a limit. `weight` is the number of members behind a leaf's queue interest.
     """
 
-    __slots__ = ("active", "delivered", "filtered", "max", "queue", "sid", "sink", "subject", "weight")
+    __slots__ = ("active", "delivered", "filtered", "is_client", "max", "queue", "sid", "sink", "subject", "weight")
 
     def __init__(self, subject: bytes, sink: "Sink", queue: bytes = b"", sid: bytes = b"") -> None:
         self.subject = subject
@@ -29,6 +29,7 @@ class Subscription:
         self.max = 0
         self.delivered = 0
         self.weight = 1
+        self.is_client = False  # the sink is a client connection: routes may write into its output
         self.filtered = False  # some of what matches must not be delivered: ask for each message
         self.active = True
 

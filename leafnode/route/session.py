@@ -244,15 +244,8 @@ class Session:
         count = len(args)
         if args[0] != b"PUB" or not 3 <= count <= 4:  # odd spacing makes empty arguments: refused below
             return 0
-        account = self.account
-        assert account is not None
-        matched = account.routes.get(args[1])
-        if matched is None:
-            return 0
-        route = matched.route
-        targets = route.targets
         number = args[-1][:-2]
-        if not targets or not number.isdigit() or line[-2] != CR:
+        if not number.isdigit() or line[-2] != CR:
             return 0
         size = int(number)
         if size > self.host.max_payload:
@@ -264,7 +257,17 @@ class Session:
             return stop
         if data[stop - 1] != LF or data[stop - 2] != CR:
             return 0
-        body = data[position + 5 + len(args[1]) : stop]
+        subject = args[1]
+        account = self.account
+        assert account is not None
+        matched = account.routes.get(subject)
+        if matched is None:
+            return stop if self._forward_once(subject, data[position + 5 + len(subject) : stop], size) else 0
+        route = matched.route
+        targets = route.targets
+        if not targets:
+            return 0
+        body = data[position + 5 + len(subject) : stop]
         for append, head in targets:
             append(head)
             append(body)
@@ -275,6 +278,23 @@ class Session:
         if count == 3:
             self._remember(line, route, size)
         return stop
+
+    def _forward_once(self, subject: bytes, body: bytes, size: int) -> bool:
+        """As above for a subject that is not worth remembering; False if it needs the complete way."""
+        assert self.account is not None
+        subs = self.account.plain_clients(subject)
+        if not subs:
+            return False
+        self.in_msgs += 1
+        self.in_bytes += size
+        for sub in subs:
+            sink: Session = sub.sink  # type: ignore[assignment]
+            sink.out += (b"MSG %b %b " % (subject, sub.sid), body)
+            sub.delivered += 1
+            sink.out_msgs += 1
+            sink.out_bytes += size
+            self._fed.add(sink)
+        return True
 
     def _remember(self, line: bytes, route: Route, size: int, header_size: int = -1) -> None:
         """Prepare the first way for a line that comes for the second time."""
@@ -492,6 +512,7 @@ class Session:
             if not self._may_subscribe(subject, queue):
                 return
             sub = Subscription(subject, self, queue, sid)
+            sub.is_client = True
             sub.filtered = self._replies is not None or bool(
                 self._permissions and self._permissions.needs_filter(subject)
             )
