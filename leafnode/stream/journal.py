@@ -227,6 +227,7 @@ class Journal:
         """What is to be committed next, or None."""
         batch = self._open
         if batch.is_empty:
+            self._woken = False  # a failed batch may have asked for a commit of nothing: the next change asks again
             return None
         self._open = Batch()
         self._woken = False
