@@ -78,6 +78,7 @@ class Broker:
             on_up=self._on_link_up,
             info=lambda: self.clients.info_fields,
             admit=leaf_admission(config, self.accounts),
+            next_id=self.clients.next_id,
         )
 
     # start -------------------------------------------------------------------------------------------------------

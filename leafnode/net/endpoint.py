@@ -7,6 +7,7 @@ write deadline. Nothing is decided here.
 
 import asyncio
 import socket
+import time
 from typing import Protocol, cast
 
 HIGH_WATER = 1024 * 1024  # bytes waiting in a socket's buffer from which its peer counts as congested
@@ -47,6 +48,7 @@ class Endpoint(asyncio.Protocol):
         self._pinger: asyncio.TimerHandle | None = None
         self._ended = False
         self._pinged_at = 0.0  # seconds on the loop's clock; 0: no answer is due
+        self.started_ns = self.last_activity_ns = time.time_ns()  # of what was received
         self.rtt_ns = 0  # the last round trip of a PING; 0: none yet
 
     # asyncio.Protocol --------------------------------------------------------------------------------------------
@@ -66,6 +68,7 @@ class Endpoint(asyncio.Protocol):
         """The socket is gone; called once."""
 
     def data_received(self, data: bytes) -> None:
+        self.last_activity_ns = time.time_ns()
         self.core.receive(data)
 
     def eof_received(self) -> bool:

@@ -33,15 +33,18 @@ class LeafListener:
         cluster: str = "",
         min_version: str = "",
         urls: Callable[[], list[str]],
+        next_id: Callable[[], int],
     ) -> None:
-        """`info()`: the fields of INFO that all links share. `urls()`: what leaves are told to reconnect to."""
+        """`info()`: the fields of INFO that all links share. `urls()`: what leaves are told to reconnect to.
+        `next_id()` numbers connections.
+        """
         self.cluster = cluster
         self.min_version = min_version
         self.limits = limits
         self.auth_timeout_s = auth_timeout_s
         self.links: dict[int, LeafConnection] = {}
         self._before = {"in_msgs": 0, "in_bytes": 0, "out_msgs": 0, "out_bytes": 0}  # of links that are gone
-        self._count = 0
+        self._next_id = next_id
         self._info = info
         self._options = options
         self._admit = admit
@@ -50,8 +53,7 @@ class LeafListener:
         self._urls = urls
 
     def accept(self) -> "LeafConnection":
-        self._count += 1
-        return LeafConnection(self, Gate(self, self._count, self._make_nonce()))
+        return LeafConnection(self, Gate(self, self._next_id(), self._make_nonce()))
 
     # what gates ask ----------------------------------------------------------------------------------------------
 
@@ -147,6 +149,7 @@ class LeafConnection(Endpoint):
 
     def _become(self, leaf: Leaf) -> None:
         leaf.wake = self.wake
+        leaf.on_pong = self.on_pong
         self.leaf = leaf
         self.core = leaf
         self.start_pings(FIRST_PING_SECONDS)

@@ -11,6 +11,7 @@ from leafnode.base import nuid
 from leafnode.config.options import Config, LeafRemote, ServerUrl, TlsConfig
 from leafnode.errors import ConfigError, LeafnodeError
 from leafnode.net import secrets
+from leafnode.net.endpoint import Endpoint
 from leafnode.net.leaf_listener import LeafListener
 from leafnode.net.uplink import Limits, Uplink
 from leafnode.route.account import Account
@@ -28,6 +29,8 @@ class LinkView(NamedTuple):
     leaf: Leaf
     host: str
     port: int
+    cid: int
+    endpoint: Endpoint
 
 
 class Links:
@@ -41,11 +44,13 @@ class Links:
         on_up: Callable[[Leaf], None],
         info: Callable[[], Mapping[str, Any]],
         admit: Callable[[dict[str, Any], bytes], Guest | None],
+        next_id: Callable[[], int],
     ) -> None:
         """`on_up` is called for each link that comes up. For those who dial us: `info()` gives the INFO fields that all
-        share, `admit(options, nonce)` says who a leaf is.
+        share, `admit(options, nonce)` says who a leaf is. `next_id()` numbers connections.
         """
         self._admit = admit
+        self._next_id = next_id
         self._config = config
         self._accounts = accounts
         self._on_up = on_up
@@ -80,9 +85,15 @@ class Links:
 
     def up(self) -> list[LinkView]:
         """Links that carry messages now."""
-        dialled = [LinkView(link.leaf, link.host, link.port) for link in self.uplinks if link.leaf and link.is_up]
+        dialled = [
+            LinkView(link.leaf, link.host, link.port, link.cid, link.endpoint)
+            for link in self.uplinks
+            if link.leaf and link.endpoint and link.is_up
+        ]
         accepted = self.listener.links.values() if self.listener else ()
-        return dialled + [LinkView(c.leaf, *c.peer) for c in accepted if c.leaf is not None and not c.leaf.closing]
+        return dialled + [
+            LinkView(c.leaf, *c.peer, c.client_id, c) for c in accepted if c.leaf is not None and not c.leaf.closing
+        ]
 
     def totals(self) -> dict[str, int]:
         """Messages and payload bytes over all links since the start."""
@@ -106,6 +117,7 @@ class Links:
             cluster=config.cluster.name,
             min_version=rules.min_version,
             urls=self._advertised,
+            next_id=self._next_id,
         )
         try:
             self._server = await asyncio.get_running_loop().create_server(
@@ -141,7 +153,8 @@ class Links:
             return Leaf(account, options, prove, self._on_up)
 
         tls = client_tls(remote.tls) if remote.tls else None
-        return Uplink(remote, make, self._limits(), reconnect_s=self._config.leafnodes.reconnect_s, tls=tls)
+        reconnect_s = self._config.leafnodes.reconnect_s
+        return Uplink(remote, make, self._limits(), reconnect_s=reconnect_s, next_id=self._next_id, tls=tls)
 
     def _options(self, remote: LeafRemote | None = None) -> LeafOptions:
         config = self._config

@@ -6,6 +6,7 @@ has caught up: TCP carries the pressure to where it comes from.
 """
 
 import asyncio
+import itertools
 import json
 import logging
 import time
@@ -79,6 +80,7 @@ class ClientHost:
         self.stale_connections = 0
         self.stalled = 0
         self.in_msgs = self.in_bytes = self.out_msgs = self.out_bytes = 0  # of connections that are gone
+        self.next_id = itertools.count(1).__next__  # of connections, also of leaf links
         self.gone = Gone()
         self.watcher: Watcher = Nobody()
         self.journal_full: Callable[[], bool] = _never
@@ -139,9 +141,10 @@ class ClientHost:
     def accept(self) -> "ClientConnection":
         """A protocol object for the next socket."""
         self.total_connections += 1
+        number = self.next_id()
         nonce = self._make_nonce() if self.authenticator.wants_nonce else b""
         required = self.authenticator.anonymous() is None
-        session = Session(self, self.total_connections, nonce=nonce, auth_required=required)
+        session = Session(self, number, nonce=nonce, auth_required=required)
         session.traced = self.traced
         return ClientConnection(self, session)
 
@@ -203,8 +206,6 @@ class ClientConnection(Endpoint):
         self.session = session
         self.core = session
         self.peer: tuple[str, int] = ("", 0)
-        self.started_ns = time.time_ns()
-        self.last_activity_ns = self.started_ns
         self._auth_timer: asyncio.TimerHandle | None = None
         self._out_msgs_before = 0  # at the last look
 

@@ -48,6 +48,7 @@ class LeafEndpoint(Endpoint):
 
     def opened(self) -> None:
         self.leaf.wake = self.wake
+        self.leaf.on_pong = self.on_pong
         self.leaf.wants_tls = self._maybe_upgrade
         self.start_pings(FIRST_PING_SECONDS)
 
@@ -96,10 +97,14 @@ class Uplink:
         limits: Limits,
         *,
         reconnect_s: float,
+        next_id: Callable[[], int],
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        """`next_id()` numbers connections."""
         self.remote = remote
         self.leaf: Leaf | None = None  # the link while it is up or being made
+        self.endpoint: LeafEndpoint | None = None  # its socket
+        self.cid = 0  # of the last attempt
         self.host, self.port = "", 0
         self.outages = 0
         self.last_error = ""
@@ -108,6 +113,7 @@ class Uplink:
         self._limits = limits
         self._reconnect_s = reconnect_s
         self._tls = tls
+        self._next_id = next_id
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -160,6 +166,7 @@ class Uplink:
             leaf, self._tls, url.host, force_tls=url.is_tls or self._tls is not None, limits=self._limits
         )
         self.leaf, self.host, self.port = leaf, url.host, url.port
+        self.endpoint, self.cid = endpoint, self._next_id()
         try:
             async with asyncio.timeout(DIAL_SECONDS):
                 await loop.create_connection(lambda: endpoint, url.host, url.port)

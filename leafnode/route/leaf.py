@@ -87,6 +87,7 @@ class Leaf:
         self.options = options
         self.out: list[bytes] = []
         self.wake: Callable[[], None] = _nothing
+        self.on_pong: Callable[[], None] = _nothing
         self.closing = False
         self.close_reason = ""
         self.remote: dict[str, Any] = {}  # the hub's INFO
@@ -177,6 +178,7 @@ class Leaf:
                 self._say(b"PONG\r\n")
             case control.Pong():
                 self.pings_out = 0
+                self.on_pong()
             case control.Err(text):
                 self.close_reason = text.decode(errors="replace").strip("' ")
                 self.loop_detected = "Loop detected" in self.close_reason or "Permissions" in self.close_reason
@@ -352,6 +354,10 @@ class Leaf:
     def interest_count(self) -> int:
         """Subscriptions learned from the hub, for /leafz."""
         return len(self._theirs)
+
+    def interest(self) -> tuple[Subscription, ...]:
+        """Those subscriptions."""
+        return tuple(self._theirs.values())
 
     # messages ----------------------------------------------------------------------------------------------------
 
