@@ -58,6 +58,7 @@ class Storage:
         self._deadline = asyncio.Event()
         self._log_grew = asyncio.Event()
         self._is_full = False
+        self.write_failures = 0  # commits that the disk refused, since the start
         self.journal = Journal()
         self.journal.wake = self._work.set
         self.journal.wake_later = self._wake_later
@@ -112,6 +113,11 @@ class Storage:
     def full(self) -> bool:
         """Publishers' sockets should not be read now."""
         return self.journal.full
+
+    @property
+    def trouble(self) -> str:
+        """Why messages are refused now; empty: they are not."""
+        return NO_SPACE if self._is_full else ""
 
     def set_on_room(self, call: Callable[[], None]) -> None:
         """Call when `full` ends."""
@@ -186,6 +192,7 @@ class Storage:
         return True
 
     async def _give_back(self, batch: Batch, error: StoreError) -> None:
+        self.write_failures += 1
         if not self._is_full:
             log.error("store refuses messages error=%s", error)
         self._is_full = True

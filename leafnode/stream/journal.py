@@ -214,6 +214,11 @@ class Journal:
         return self._open.is_empty and not self._in_flight
 
     @property
+    def backlog(self) -> tuple[int, int]:
+        """Messages not yet on the disk, and their bytes."""
+        return self._messages, self._bytes
+
+    @property
     def full(self) -> bool:
         """Publishers' sockets should not be read now."""
         if self._messages >= FULL_MESSAGES or self._bytes >= FULL_BYTES:
