@@ -258,7 +258,7 @@ def _state(stream: Stream, subjects: dict[str, int] | None, deleted: list[int] |
     }
     if contents.subjects:
         state["num_subjects"] = len(contents.subjects)
-    if subjects is not None:
+    if subjects:
         state["subjects"] = subjects
     if contents.num_deleted:
         state["num_deleted"] = contents.num_deleted

@@ -103,11 +103,13 @@ MIRROR_FIRST_SEQ = Fault(400, 10143, "stream mirrors can not have first sequence
 SOURCE_FILTER_TRANSFORM = Fault(
     400, 10144, "source with multiple subject transforms cannot also have a single subject filter"
 )
+SOURCE_FILTERS_OVERLAP = Fault(400, 10147, "source filters can not overlap")
 CONSUMER_EXISTS = Fault(400, 10148, "consumer already exists")
 CONSUMER_DOES_NOT_EXIST = Fault(400, 10149, "consumer does not exist")
 MIRROR_FILTER_TRANSFORM = Fault(
     400, 10150, "mirror with multiple subject transforms cannot also have a single subject filter"
 )
+MIRROR_FILTERS_OVERLAP = Fault(400, 10152, "mirror subject filters can not overlap")
 INACTIVE_THRESHOLD = Fault(400, 10153, "consumer inactive threshold exceeds system limit of {}")
 TRANSFORM_SOURCE = Fault(400, 10155, "stream transform source: {}")
 TRANSFORM_DESTINATION = Fault(400, 10156, "stream transform: {}")

@@ -380,7 +380,7 @@ class JetStream:
         }
         if self.around.domain:
             shown["domain"] = self.around.domain
-        shown["api"] = {"level": API_LEVEL, "total": self.api.total, "errors": self.api.errors}
+        shown["api"] = {"level": API_LEVEL, "total": self.api.total - 1, "errors": self.api.errors}
         request.answer(shown)
 
     # time and links ----------------------------------------------------------------------------------------------

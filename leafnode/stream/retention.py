@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from leafnode.route.subject import is_literal
 from leafnode.stream import reads
 from leafnode.stream.contents import Subject, Weight
 from leafnode.stream.purge import Purge
@@ -57,10 +58,15 @@ class Retention:
             stream.recall.refill_head()
 
     def roll_up(self, rollup: bytes, entry: Subject, seq: int, replaced: int, replaced_size: int) -> None:
-        """Everything before `seq` of the subject, or of all, goes. `replaced` is the subject's message before it."""
+        """Everything before `seq` of the subject, or of all, goes. `replaced` is the subject's message before it.
+
+        A subject with wildcards (a client may publish to one) rolls up all that it matches, as with nats-server.
+        """
         stream = self._stream
         if rollup == b"all":
             Purge(stream, None, below=seq).start()
+        elif not is_literal(entry.name):
+            Purge(stream, [entry.name], below=seq).start()
         elif entry.count == 2 and replaced:
             stream.remove(replaced, entry, replaced_size)
         elif entry.history and stream.recall.history_known:

@@ -3,6 +3,7 @@
 What is not built is refused here, by name, so that nobody believes to have it.
 """
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -165,6 +166,8 @@ def _check_sources(config: StreamConfig) -> None:
             raise faults.fault(faults.MIRROR_FIRST_SEQ)
         if mirror.get("filter_subject") and mirror.get("subject_transforms"):
             raise faults.fault(faults.MIRROR_FILTER_TRANSFORM)
+        if _overlapping(mirror):
+            raise faults.fault(faults.MIRROR_FILTERS_OVERLAP)
         if mirror.get("name") == config.name and not mirror.get("external"):
             raise invalid("detected cycle: a stream can not mirror itself")
     seen: set[bytes] = set()
@@ -177,10 +180,18 @@ def _check_sources(config: StreamConfig) -> None:
         seen.add(key)
         if source.get("filter_subject") and source.get("subject_transforms"):
             raise faults.fault(faults.SOURCE_FILTER_TRANSFORM)
+        if _overlapping(source):
+            raise faults.fault(faults.SOURCE_FILTERS_OVERLAP)
     if mirror is not None:
         _check_source(mirror)
     for source in config.sources:
         _check_source(source)
+
+
+def _overlapping(source: dict[str, Any]) -> bool:
+    """Whether two transforms of one mirror or source want the same subjects."""
+    wanted = [(pair.get("src") or ">").encode() for pair in source.get("subject_transforms", [])]
+    return any(overlap(one, two) for one, two in itertools.combinations(wanted, 2))
 
 
 def _check_source(source: dict[str, Any]) -> None:
