@@ -42,19 +42,22 @@ class Broker:
         self.config = config
         self.server_id = identity.new_server_id()
         self.server_name = config.server_name or self.server_id
-        self.started_ns = time.time_ns()
+        self.started_ns = self.loaded_ns = time.time_ns()
         self.accounts: dict[str, Account] = {}
         self.port = config.port
         self.monitor: Monitor | None = None
         self.http_port = 0
         self.storage: Storage | None = None
+        self.store_dir = ""
+        self.system_account = config.system_account if not config.no_system_account else ""
         self.jetstreams: dict[str, JetStream] = {}
         self.failed = False  # something without which there is no going on has ended
         self.on_failure: Callable[[], None] = do_nothing
         self._storing: asyncio.Task[None] | None = None
         self._listener: asyncio.Server | None = None
-        for name in (GLOBAL_ACCOUNT, *config.accounts):
-            self.accounts[name] = Account(name, random.randrange)
+        for name in dict.fromkeys((GLOBAL_ACCOUNT, *config.accounts, self.system_account)):
+            if name:
+                self.accounts[name] = Account(name, random.randrange)
         self.clients = ClientHost(
             info={},
             authenticator=authenticator(config),
@@ -80,6 +83,7 @@ class Broker:
             admit=leaf_admission(config, self.accounts),
             next_id=self.clients.next_id,
         )
+        self.figures = Figures(self)
 
     # start -------------------------------------------------------------------------------------------------------
 
@@ -96,6 +100,7 @@ class Broker:
         if not config.enabled:
             return
         folder = store_folder(config)
+        self.store_dir = str(folder)
         try:
             self.storage = await Storage.open(folder)
         except StoreError as error:
@@ -138,30 +143,19 @@ class Broker:
         config = self.config
         if config.http_port is None:
             return
-        figures = Figures(
-            config,
-            self.server_id,
-            self.clients,
-            self.accounts,
-            self.links,
-            port=lambda: self.port,
-            health=self._health,
-            jetstream=self._jetstream_figures,
-        )
-        self.monitor = Monitor(figures.routes(), base_path=config.http_base_path)
-        figures.request_counts = self.monitor.request_counts
+        self.monitor = Monitor(self.figures.routes(), base_path=config.http_base_path)
+        self.figures.request_counts = self.monitor.request_counts
         try:
-            self.http_port = figures.http_port = await self.monitor.start(config.http_host, config.http_port)
+            self.http_port = await self.monitor.start(config.http_host, config.http_port)
         except OSError as error:
             where = identity.shown_address(config.http_host, config.http_port)
             raise LeafnodeError(f'Error listening on monitoring port: {where}, "{error.strerror or error}"') from error
         log.info("Starting http monitor on %s", identity.shown_address(config.http_host, self.http_port))
 
-    def _health(self) -> str:
-        return ""
-
-    def _jetstream_figures(self) -> JetStreamFigures | None:
-        return None
+    @property
+    def trouble(self) -> str:
+        """Why the whole broker is not well; empty: it is."""
+        return "the store's writer has failed; the broker is ending" if self.failed else ""
 
     def _on_link_up(self, leaf: Leaf) -> None:
         log.info(

@@ -1,109 +1,165 @@
-"""What the monitor shows: a look at the running parts, under nats-server's names (spec monitoring-and-ops 1)."""
+"""What the monitor and the system account show: a look at the running parts, under nats-server's names.
+
+Each endpoint is a function of its options (`questions`), the same over HTTP and over $SYS. Nothing here changes
+anything, and nothing is counted for it while messages flow: sums are made when somebody asks (spec
+monitoring-and-ops section 1).
+"""
 
 import os
 import time
-from collections.abc import Callable
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from leafnode import identity
 from leafnode.config.options import Config
+from leafnode.net import accountz, connz, jsz, metrics, sockets
 from leafnode.net.links import Links, LinkView
-from leafnode.net.monitor import Answer, BadRequest, Route
-from leafnode.net.server import ClientConnection, ClientHost
+from leafnode.net.metrics import Sample
+from leafnode.net.monitor import Answer, BadRequest, Exposition, Json, Route
+from leafnode.net.questions import Accountz, Accstatz, Connz, Healthz, Jsz, Leafz, Nothing, Options, Subsz
+from leafnode.net.server import ClientHost
+from leafnode.net.sockets import TRAFFIC, Row
+from leafnode.net.storage import Storage
 from leafnode.net.varz import JetStreamFigures, Snapshot, Traffic, varz
 from leafnode.route.account import Account
-from leafnode.stream.times import to_text
+from leafnode.stream.jetstream import JetStream
 
-CONNZ_LIMIT = 1024  # connections in one answer unless asked otherwise (nats-server)
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
-Sorter = Callable[[ClientConnection], Any]
 
-SORTS: dict[str, tuple[Sorter, bool]] = {  # name -> key, descending
-    "cid": (lambda c: c.session.client_id, False),
-    "start": (lambda c: c.started_ns, False),
-    "subs": (lambda c: len(c.session.subs), True),
-    "pending": (lambda c: c.pending_bytes, True),
-    "msgs_to": (lambda c: c.session.out_msgs, True),
-    "msgs_from": (lambda c: c.session.in_msgs, True),
-    "bytes_to": (lambda c: c.session.out_bytes, True),
-    "bytes_from": (lambda c: c.session.in_bytes, True),
-    "last": (lambda c: c.last_activity_ns, True),
-    "idle": (lambda c: c.last_activity_ns, False),
-    "uptime": (lambda c: c.started_ns, False),
-}
+class Running(Protocol):
+    """What is looked at: the broker."""
+
+    config: Config
+    server_id: str
+    server_name: str
+    started_ns: int
+    loaded_ns: int
+    """When the configuration in force was read."""
+    system_account: str
+    """Its name; empty: there is none."""
+    accounts: dict[str, Account]
+    clients: ClientHost
+    links: Links
+    storage: Storage | None
+    store_dir: str
+    jetstreams: dict[str, JetStream]
+    port: int
+    http_port: int
+
+    @property
+    def trouble(self) -> str:
+        """Why the broker as a whole is not well; empty: it is."""
+        ...
+
+
+class Endpoint(NamedTuple):
+    path: str
+    options: type[Options]
+    answer: Callable[[Any], Answer]
 
 
 class Figures:
-    """Reads the broker's parts; changes nothing."""
+    """All endpoints, keyed by the word of the $SYS request."""
 
-    def __init__(
-        self,
-        config: Config,
-        server_id: str,
-        clients: ClientHost,
-        accounts: dict[str, Account],
-        links: Links,
-        port: Callable[[], int],
-        health: Callable[[], str],
-        jetstream: Callable[[], JetStreamFigures | None],
-    ) -> None:
-        """`health()` is empty when all is well, else what is wrong."""
-        self._config = config
-        self._server_id = server_id
-        self._clients = clients
-        self._accounts = accounts
-        self._links = links
-        self._port = port
-        self._health = health
-        self._jetstream = jetstream
-        self._started_ns = time.time_ns()
+    def __init__(self, running: Running) -> None:
+        self._running = running
         self._cpu_before = (time.monotonic(), time.process_time())
-        self.request_counts: dict[str, int] = {}
-        self.http_port = 0
+        self.request_counts: Mapping[str, int] = {}
+        self.endpoints: dict[str, Endpoint] = {
+            "VARZ": Endpoint("/varz", Nothing, self.varz),
+            "CONNZ": Endpoint("/connz", Connz, self.connz),
+            "SUBSZ": Endpoint("/subsz", Subsz, self.subsz),
+            "ROUTEZ": Endpoint("/routez", Nothing, self.routez),
+            "GATEWAYZ": Endpoint("/gatewayz", Nothing, self.gatewayz),
+            "LEAFZ": Endpoint("/leafz", Leafz, self.leafz),
+            "ACCOUNTZ": Endpoint("/accountz", Accountz, self.accountz),
+            "ACCSTATZ": Endpoint("/accstatz", Accstatz, self.accstatz),
+            "JSZ": Endpoint("/jsz", Jsz, self.jsz),
+            "HEALTHZ": Endpoint("/healthz", Healthz, self.healthz),
+        }
 
     def routes(self) -> dict[str, Route]:
-        return {"/varz": self.varz, "/connz": self.connz, "/leafz": self.leafz, "/healthz": self.healthz}
+        """For the monitor."""
+        found: dict[str, Route] = {end.path: _over_http(end) for end in self.endpoints.values()}
+        found["/subscriptionsz"] = found["/subsz"]
+        found["/healthz"] = self._healthz_page
+        found["/metrics"] = lambda _query: (200, Exposition(metrics.exposition(self.samples())))
+        return found
 
-    def healthz(self, query: dict[str, str]) -> Answer:
-        wrong = self._health()
-        return (503, {"status": "unavailable", "error": wrong}) if wrong else (200, {"status": "ok"})
+    def _healthz_page(self, query: dict[str, str]) -> Answer:
+        status, body = self.healthz(Healthz.from_query(query))
+        return status, Json.compact(body)
 
-    def varz(self, query: dict[str, str]) -> Answer:
-        clients = self._clients
-        totals = clients.totals()
-        client_traffic = Traffic(**totals)
-        for name, value in self._links.totals().items():
-            totals[name] += value
+    # the server --------------------------------------------------------------------------------------------------
+
+    def varz(self, _asked: Nothing) -> Answer:
+        running, clients = self._running, self._running.clients
+        by_clients = clients.totals()
+        totals = {name: by_clients[name] + moved for name, moved in running.links.totals().items()}
         snapshot = Snapshot(
-            config=self._config,
-            server_id=self._server_id,
-            server_name=self._config.server_name or self._server_id,
+            config=running.config,
+            server_id=running.server_id,
+            server_name=running.server_name,
             version=identity.SPOKEN_VERSION,
             git_commit="leafnode",
             go=str(clients.info_fields.get("go", "")),
-            port=self._port(),
-            http_port=self.http_port,
+            port=running.port,
+            http_port=running.http_port,
+            leaf_port=running.links.port,
             connect_urls=clients.info_fields.get("connect_urls", ()),
-            start_ns=self._started_ns,
+            start_ns=running.started_ns,
             now_ns=time.time_ns(),
-            config_loaded_ns=self._started_ns,
+            config_loaded_ns=running.loaded_ns,
             mem_bytes=resident_bytes(),
             cores=os.cpu_count() or 1,
             cpu_percent=self._cpu_percent(),
             connections=len(clients.connections),
             total_connections=clients.total_connections,
-            leafnodes=len(self._links.up()),
-            leaf_port=self._links.port,
-            subscriptions=sum(account.subscriptions.count for account in self._accounts.values()),
+            leafnodes=len(running.links.up()),
+            subscriptions=self._subscriptions(),
             traffic=Traffic(**totals),
-            client_traffic=client_traffic,
+            client_traffic=Traffic(**by_clients),
             slow_clients=clients.slow_consumers,
             stale_clients=clients.stale_connections,
+            stalled_clients=clients.stalled,
             http_requests=self.request_counts,
             jetstream=self._jetstream(),
         )
         return 200, varz(snapshot)
+
+    def statsz(self) -> dict[str, Any]:
+        """The short form that servers of a system send each other (spec section 2)."""
+        _, full = self.varz(Nothing())
+        assert isinstance(full, dict)
+        running = self._running
+        sent = {"msgs": full["out_msgs"], "bytes": full["out_bytes"]}
+        received = {"msgs": full["in_msgs"], "bytes": full["in_bytes"]}
+        answer = {name: full[name] for name in ("start", "mem", "cores", "cpu", "connections", "total_connections")}
+        answer |= {
+            "active_accounts": sum(1 for account in running.accounts.values() if account.connections),
+            "subscriptions": full["subscriptions"],
+            "sent": sent,
+            "sent_to_clients": {"msgs": full["out_client_msgs"], "bytes": full["out_client_bytes"]},
+            "received": received,
+            "received_from_clients": {"msgs": full["in_client_msgs"], "bytes": full["in_client_bytes"]},
+            "slow_consumers": full["slow_consumers"],
+            "active_servers": 1,
+        }
+        if full["jetstream"]:
+            answer["jetstream"] = full["jetstream"]
+        return answer | {"gomaxprocs": full["gomaxprocs"]}
+
+    def healthz(self, asked: Healthz) -> Answer:
+        running = self._running
+        return jsz.healthz(
+            asked,
+            enabled=running.storage is not None,
+            wrong=running.trouble,
+            store_wrong=running.storage.trouble if running.storage else "",
+            jetstreams=running.jetstreams,
+        )
 
     def _cpu_percent(self) -> float:
         wall, cpu = time.monotonic(), time.process_time()
@@ -111,119 +167,204 @@ class Figures:
         self._cpu_before = (wall, cpu)
         return round(100 * used / since, 1) if since > 0 else 0.0
 
-    def connz(self, query: dict[str, str]) -> Answer:
-        """Open client connections. Parameters: sort, offset, limit, cid, subs."""
-        sort, limit, offset = (
-            query.get("sort") or "cid",
-            number(query, "limit", CONNZ_LIMIT),
-            number(query, "offset", 0),
-        )
-        if sort not in SORTS:
-            raise BadRequest(f"invalid sorting option: {sort}")
-        key, descending = SORTS[sort]
-        chosen = sorted(self._clients.connections.values(), key=key, reverse=descending)
-        if "cid" in query:
-            chosen = [c for c in chosen if c.session.client_id == number(query, "cid", 0)]
-        shown = chosen[offset : offset + (limit or CONNZ_LIMIT)]
-        body = {
-            "server_id": self._server_id,
-            "now": to_text(time.time_ns()),
-            "num_connections": len(shown),
-            "total": len(chosen),
-            "offset": offset,
-            "limit": limit or CONNZ_LIMIT,
-            "connections": [connection(c, query.get("subs", "")) for c in shown],
-        }
-        return 200, body
+    def _subscriptions(self) -> int:
+        return sum(account.subscriptions.count for account in self._running.accounts.values())
 
-    def leafz(self, query: dict[str, str]) -> Answer:
-        """Links that are up."""
-        leafs = [leaf(view) for view in self._links.up()]
-        body = {
-            "server_id": self._server_id,
-            "now": to_text(time.time_ns()),
-            "leafnodes": len(leafs),
-            "leafs": leafs,
-        }
-        return 200, body
+    # connections -------------------------------------------------------------------------------------------------
 
+    def connz(self, asked: Connz) -> Answer:
+        live = [*self._client_rows(with_subs=connz.needs_subs(asked)), *self._link_rows(connz.needs_subs(asked))]
+        gone = self._running.clients.gone.rows
+        return 200, connz.connz(self._running.server_id, time.time_ns(), asked, live, gone)
 
-def connection(shown: ClientConnection, subs: str) -> dict[str, Any]:
-    session = shown.session
-    now = time.time_ns()
-    described: dict[str, Any] = {
-        "cid": session.client_id,
-        "kind": "Client",
-        "type": "nats",
-        "ip": shown.peer[0],
-        "port": shown.peer[1],
-        "start": to_text(shown.started_ns),
-        "last_activity": to_text(shown.last_activity_ns),
-        "uptime": duration(now - shown.started_ns),
-        "idle": duration(now - shown.last_activity_ns),
-        "pending_bytes": shown.pending_bytes,
-        "in_msgs": session.in_msgs,
-        "out_msgs": session.out_msgs,
-        "in_bytes": session.in_bytes,
-        "out_bytes": session.out_bytes,
-        "subscriptions": len(session.subs),
-    }
-    for name in ("name", "lang", "version"):
-        if getattr(session, name):
-            described[name] = getattr(session, name)
-    if session.account is not None:
-        described["account"] = session.account.name
-    if subs in ("1", "true"):
-        described["subscriptions_list"] = [sub.subject.decode(errors="replace") for sub in session.subs.values()]
-    elif subs == "detail":
-        described["subscriptions_list_detail"] = [
-            {
-                "subject": sub.subject.decode(errors="replace"),
-                **({"qgroup": sub.queue.decode(errors="replace")} if sub.queue else {}),
-                "sid": sub.sid.decode(errors="replace"),
-                "msgs": sub.delivered,
-                **({"max": sub.max} if sub.max else {}),
-                "cid": session.client_id,
-            }
-            for sub in session.subs.values()
+    def _client_rows(self, *, with_subs: bool = False) -> list[Row]:
+        return [connection.row(with_subs=with_subs) for connection in self._running.clients.connections.values()]
+
+    def _link_rows(self, with_subs: bool) -> list[Row]:
+        return [link_row(view, with_subs=with_subs) for view in self._running.links.up()]
+
+    def leafz(self, asked: Leafz) -> Answer:
+        shown = [
+            accountz.leaf(
+                link_row(view, with_subs=asked.subs),
+                is_spoke=not view.leaf.accepted,
+                is_isolated=view.leaf.accepted and view.leaf.options.isolate,
+                subs=asked.subs,
+            )
+            for view in self._running.links.up()
+            if not asked.acc or view.leaf.account.name == asked.acc
         ]
-    return described
+        return 200, accountz.leafz(self._running.server_id, time.time_ns(), shown)
+
+    def routez(self, _asked: Nothing) -> Answer:
+        return 200, accountz.routez(self._running.server_id, self._running.server_name, time.time_ns())
+
+    def gatewayz(self, _asked: Nothing) -> Answer:
+        return 200, accountz.gatewayz(self._running.server_id, time.time_ns())
+
+    # accounts ----------------------------------------------------------------------------------------------------
+
+    def subsz(self, asked: Subsz) -> Answer:
+        return 200, accountz.subsz(self._running.server_id, time.time_ns(), asked, self._running.accounts)
+
+    def accountz(self, asked: Accountz) -> Answer:
+        running = self._running
+        body = accountz.accountz(running.server_id, time.time_ns(), running.system_account, running.accounts)
+        if asked.acc:
+            del body["accounts"]
+            body["account_detail"] = self.account_detail(asked.acc)
+        return 200, body
+
+    def account_detail(self, name: str) -> dict[str, Any]:
+        """Raises BadRequest when there is no such account."""
+        running = self._running
+        account = running.accounts.get(name)
+        if account is None:
+            raise BadRequest(f"Account {name} does not exist")
+        return accountz.account_detail(
+            account,
+            updated_ns=running.loaded_ns,
+            clients=self._clients_of()[name],
+            leafs=self._leafs_of()[name],
+            jetstream=name in running.jetstreams,
+            is_system=name == running.system_account,
+        )
+
+    def accstatz(self, asked: Accstatz) -> Answer:
+        return 200, accountz.accstatz(self._running.server_id, time.time_ns(), asked, self.account_stats())
+
+    def account_stats(self) -> list[dict[str, Any]]:
+        """One entry an account."""
+        running = self._running
+        clients, leafs, moved = self._clients_of(), self._leafs_of(), self._moved()
+        over = self._moved_over_links()
+        nothing: Counter[str] = Counter()
+        return [
+            accountz.account_stat(
+                account, clients[name], leafs[name], moved.get(name, nothing), over.get(name, nothing)
+            )
+            for name, account in running.accounts.items()
+        ]
+
+    def _clients_of(self) -> Counter[str]:
+        sessions = (connection.session for connection in self._running.clients.connections.values())
+        return Counter(session.account.name for session in sessions if session.account and not session.closing)
+
+    def _leafs_of(self) -> Counter[str]:
+        return Counter(view.leaf.account.name for view in self._running.links.up())
+
+    def _moved(self) -> dict[str, Counter[str]]:
+        return sockets.by_account(self._running.clients.gone.moved, self._client_rows())
+
+    def _moved_over_links(self) -> dict[str, Counter[str]]:
+        found: dict[str, Counter[str]] = {}
+        for uplink in self._running.links.uplinks:
+            found.setdefault(uplink.remote.account, Counter()).update(uplink.totals())
+        for view in self._running.links.up():
+            if view.leaf.accepted:
+                moved = {name: getattr(view.leaf, name) for name in TRAFFIC}
+                found.setdefault(view.leaf.account.name, Counter()).update(moved)
+        return found
+
+    # streams -----------------------------------------------------------------------------------------------------
+
+    def jsz(self, asked: Jsz) -> Answer:
+        running = self._running
+        totals = self._jetstream()
+        return 200, jsz.jsz(running.server_id, time.time_ns(), asked, running.config, totals, running.jetstreams)
+
+    def jetstream_of(self, name: str, asked: Jsz) -> dict[str, Any] | None:
+        """An account's part; None: it has no JetStream."""
+        js = self._running.jetstreams.get(name)
+        return jsz.account_detail(js, asked) if js is not None else None
+
+    def _jetstream(self) -> JetStreamFigures | None:
+        running = self._running
+        if running.storage is None:
+            return None
+        return jsz.figures(running.config, running.store_dir, running.jetstreams)
+
+    # metrics -----------------------------------------------------------------------------------------------------
+
+    def samples(self) -> Iterator[Sample]:
+        """Everything that /metrics shows."""
+        yield from self._server_samples()
+        yield from self._link_samples()
+        for name, count in sorted(self._clients_of().items()):
+            yield Sample("leafnode_account_connections", count, {"account": name})
+        yield from self._store_samples()
+        for name, js in sorted(self._running.jetstreams.items()):
+            yield from metrics.jetstream_samples(name, js)
+
+    def _server_samples(self) -> Iterable[Sample]:
+        running, clients = self._running, self._running.clients
+        totals = clients.totals()
+        for name, moved in running.links.totals().items():
+            totals[name] += moved
+        about = {"server_id": running.server_id, "server_name": running.server_name}
+        return [
+            Sample("leafnode_info", 1, {**about, "version": identity.SPOKEN_VERSION}),
+            Sample("leafnode_start_time_seconds", running.started_ns / 1e9),
+            Sample("leafnode_healthy", self.healthz(Healthz())[0] == 200),
+            Sample("leafnode_process_resident_memory_bytes", resident_bytes()),
+            Sample("leafnode_process_cpu_seconds_total", time.process_time()),
+            Sample("leafnode_connections", len(clients.connections)),
+            Sample("leafnode_connections_total", clients.total_connections),
+            Sample("leafnode_subscriptions", self._subscriptions()),
+            Sample("leafnode_received_messages_total", totals["in_msgs"]),
+            Sample("leafnode_received_bytes_total", totals["in_bytes"]),
+            Sample("leafnode_sent_messages_total", totals["out_msgs"]),
+            Sample("leafnode_sent_bytes_total", totals["out_bytes"]),
+            Sample("leafnode_slow_consumers_total", clients.slow_consumers),
+            Sample("leafnode_stale_connections_total", clients.stale_connections),
+            Sample("leafnode_stalled_reads_total", clients.stalled),
+        ]
+
+    def _link_samples(self) -> Iterator[Sample]:
+        links = self._running.links
+        yield Sample("leafnode_leaf_links", len(links.up()))
+        for uplink in links.uplinks:
+            labels = {"remote": str(uplink.remote.urls[0]), "account": uplink.remote.account}
+            moved = uplink.totals()
+            yield Sample("leafnode_leaf_link_up", uplink.is_up, labels)
+            yield Sample("leafnode_leaf_link_outages_total", uplink.outages, labels)
+            yield Sample("leafnode_leaf_link_received_messages_total", moved["in_msgs"], labels)
+            yield Sample("leafnode_leaf_link_sent_messages_total", moved["out_msgs"], labels)
+
+    def _store_samples(self) -> Iterator[Sample]:
+        storage = self._running.storage
+        if storage is None:
+            return
+        messages, size = storage.journal.backlog
+        yield Sample("leafnode_store_write_failures_total", storage.write_failures)
+        yield Sample("leafnode_store_refuses", bool(storage.trouble))
+        yield Sample("leafnode_journal_messages", messages)
+        yield Sample("leafnode_journal_bytes", size)
 
 
-def leaf(view: LinkView) -> dict[str, Any]:
-    link = view.leaf
-    return {
-        "name": str(link.remote.get("name" if link.accepted else "server_name", "")),
-        "is_spoke": not link.accepted,
-        "account": link.account.name,
-        "ip": view.host,
-        "port": view.port,
-        "in_msgs": link.in_msgs,
-        "out_msgs": link.out_msgs,
-        "in_bytes": link.in_bytes,
-        "out_bytes": link.out_bytes,
-        "subscriptions": link.interest_count,
-        "compression": "not supported",
-    }
+def _over_http(end: Endpoint) -> Route:
+    return lambda query: end.answer(end.options.from_query(query))
 
 
-def number(query: dict[str, str], name: str, default: int) -> int:
-    text = query.get(name)
-    if text is None or text == "":
-        return default
-    if not text.isdigit():
-        raise BadRequest(f"Error decoding int for '{name}': strconv.Atoi: parsing \"{text}\": invalid syntax")
-    return int(text)
-
-
-def duration(nanoseconds: int) -> str:
-    """`1d2h3m4s`, as nats-server writes it."""
-    seconds = max(nanoseconds, 0) // 1_000_000_000
-    days, rest = divmod(seconds, 86_400)
-    hours, rest = divmod(rest, 3600)
-    minutes, seconds = divmod(rest, 60)
-    parts = ((days, "d"), (hours, "h"), (minutes, "m"))
-    return "".join(f"{value}{unit}" for value, unit in parts if value) + f"{seconds}s"
+def link_row(view: LinkView, *, with_subs: bool) -> Row:
+    """What the monitor shows of a link."""
+    leaf, end = view.leaf, view.endpoint
+    return Row(
+        cid=view.cid,
+        kind="Leafnode",
+        type="",
+        ip=view.host,
+        port=view.port,
+        start_ns=end.started_ns,
+        last_activity_ns=end.last_activity_ns,
+        rtt_ns=end.rtt_ns,
+        pending_bytes=end.pending_bytes,
+        **{name: getattr(leaf, name) for name in TRAFFIC},
+        subscriptions=leaf.interest_count,
+        name=str(leaf.remote.get("name" if leaf.accepted else "server_name", "")),
+        account=leaf.account.name,
+        subs=leaf.interest() if with_subs else (),
+    )
 
 
 def resident_bytes() -> int:

@@ -137,6 +137,22 @@ class Page(str):
     __slots__ = ()
 
 
+class Exposition(str):
+    """Text in Prometheus' format."""
+
+    __slots__ = ()
+
+
+class Json(bytes):
+    """JSON that is ready."""
+
+    __slots__ = ()
+
+    @classmethod
+    def compact(cls, body: object) -> "Json":
+        return cls(json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode())
+
+
 class Request(NamedTuple):
     method: str
     path: str
@@ -196,6 +212,8 @@ def _response(status: int, body: object, *, with_body: bool, keep: bool) -> byte
     """A response with its headers. JSON may be read by any page: it is figures of a server one can already reach."""
     if isinstance(body, Page):
         kind, data, extra = "text/html; charset=utf-8", body.encode(), ""
+    elif isinstance(body, Exposition):
+        kind, data, extra = "text/plain; version=0.0.4; charset=utf-8", body.encode(), ""
     elif isinstance(body, str):
         kind, data, extra = "text/plain; charset=utf-8", body.encode(), "X-Content-Type-Options: nosniff\r\n"
     else:

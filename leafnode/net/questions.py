@@ -20,7 +20,7 @@ def _option(default: Any, *, http: str | None = None, json: str | None = None) -
     return dataclasses.field(default=default, metadata={"http": http, "json": json})
 
 
-class _Options:
+class Options:
     """How a class below is filled."""
 
     @classmethod
@@ -76,7 +76,12 @@ def _typed(name: str, value: object, default: object) -> object:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Connz(_Options):
+class Nothing(Options):
+    """An endpoint without options."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Connz(Options):
     sort: str = "cid"
     auth: bool = False
     subs: bool = _option(False, http="", json="subscriptions")
@@ -112,7 +117,7 @@ class Connz(_Options):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Subsz(_Options):
+class Subsz(Options):
     subs: bool = _option(False, json="subscriptions")
     offset: int = 0
     limit: int = 0
@@ -121,25 +126,25 @@ class Subsz(_Options):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Leafz(_Options):
+class Leafz(Options):
     subs: bool = _option(False, json="subscriptions")
     acc: str = _option("", json="account")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Accountz(_Options):
+class Accountz(Options):
     acc: str = _option("", json="account")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Accstatz(_Options):
+class Accstatz(Options):
     unused: bool = _option(False, json="include_unused")
     accounts: tuple[str, ...] = _option((), http="")
     """Empty: all."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Jsz(_Options):
+class Jsz(Options):
     acc: str = _option("", json="account")
     accounts: bool = False
     streams: bool = False
@@ -151,7 +156,7 @@ class Jsz(_Options):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Healthz(_Options):
+class Healthz(Options):
     js_enabled_only: bool = _option(False, http="js-enabled-only", json="js-enabled-only")
     js_enabled: bool = _option(False, http="js-enabled", json="js-enabled")
     js_server_only: bool = _option(False, http="js-server-only", json="js-server-only")
@@ -163,7 +168,7 @@ class Healthz(_Options):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ServerFilter(_Options):
+class ServerFilter(Options):
     """Which servers a request to all is for; it is no error to be another one."""
 
     server_name: str = ""

@@ -207,7 +207,7 @@ class ClientConnection(Endpoint):
         self.core = session
         self.peer: tuple[str, int] = ("", 0)
         self._auth_timer: asyncio.TimerHandle | None = None
-        self._out_msgs_before = 0  # at the last look
+        self._out_msgs_before = -1  # at the last look; none yet
 
     def on_connect(self) -> None:
         """The first round trip: our INFO, its CONNECT."""
@@ -216,11 +216,9 @@ class ClientConnection(Endpoint):
     def row(self, *, stop_ns: int = 0, with_subs: bool = False) -> Row:
         """What the monitor shows of it now."""
         session = self.session
-        if session.out_msgs != self._out_msgs_before and not stop_ns:
-            self._out_msgs_before = session.out_msgs
-            self.last_activity_ns = (
-                time.time_ns()
-            )  # nothing notes the time of each message sent: at this look at latest
+        before, self._out_msgs_before = self._out_msgs_before, session.out_msgs
+        if before not in (-1, session.out_msgs) and not stop_ns:
+            self.last_activity_ns = time.time_ns()  # nobody notes when a message is sent: since the last look
         tls = self.transport.get_extra_info("cipher") or ("", "", 0)
         return Row(
             cid=session.client_id,

@@ -82,6 +82,8 @@ class Snapshot:
     slow_clients: int = 0
     slow_leafs: int = 0
     stale_clients: int = 0
+    stalled_clients: int = 0
+    """Reads put off because a receiver was congested."""
     stale_leafs: int = 0
     http_requests: Mapping[str, int] = field(default_factory=dict)
     jetstream: JetStreamFigures | None = None
@@ -166,6 +168,11 @@ def _leaf(block: LeafnodesConfig, port: int) -> dict[str, Any]:
 
 
 def _jetstream(config: Config, figures: JetStreamFigures) -> dict[str, Any]:
+    return {"config": jetstream_config(config, figures), "stats": jetstream_stats(figures), "limits": {}}
+
+
+def jetstream_config(config: Config, figures: JetStreamFigures) -> dict[str, Any]:
+    """`sync_always` is the truth about us: nothing is acknowledged before it is synced."""
     settings: dict[str, Any] = {
         "max_memory": figures.max_memory,
         "max_storage": figures.max_storage,
@@ -176,18 +183,18 @@ def _jetstream(config: Config, figures: JetStreamFigures) -> dict[str, Any]:
     if config.jetstream.domain:
         settings["domain"] = config.jetstream.domain
     settings["strict"] = config.jetstream.strict
+    return settings
+
+
+def jetstream_stats(figures: JetStreamFigures) -> dict[str, Any]:
     return {
-        "config": settings,
-        "stats": {
-            "memory": figures.memory,
-            "storage": figures.storage,
-            "reserved_memory": figures.reserved_memory,
-            "reserved_storage": figures.reserved_storage,
-            "accounts": figures.accounts,
-            "ha_assets": 0,
-            "api": {"level": figures.api_level, "total": figures.api_total, "errors": figures.api_errors},
-        },
-        "limits": {},
+        "memory": figures.memory,
+        "storage": figures.storage,
+        "reserved_memory": figures.reserved_memory,
+        "reserved_storage": figures.reserved_storage,
+        "accounts": figures.accounts,
+        "ha_assets": 0,
+        "api": {"level": figures.api_level, "total": figures.api_total, "errors": figures.api_errors},
     }
 
 
@@ -215,7 +222,7 @@ def _figures(now: Snapshot) -> dict[str, Any]:
         "out_client_bytes": now.client_traffic.out_bytes,
         "slow_consumers": now.slow_clients + now.slow_leafs,
         "stale_connections": now.stale_clients + now.stale_leafs,
-        "stalled_clients": 0,
+        "stalled_clients": now.stalled_clients,
         "subscriptions": now.subscriptions,
         "http_req_stats": dict(sorted(now.http_requests.items())),
     }
