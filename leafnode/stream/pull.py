@@ -80,6 +80,8 @@ class Pull:
 
     @property
     def num_waiting(self) -> int:
+        """Requests that are still open: those whose time is up are answered first, not when the timer comes."""
+        self.on_time(self._consumer.stream.around.now_ns())
         self._drop_uninterested()
         return len(self._waiting)
 
