@@ -24,7 +24,7 @@ from leafnode.net.monitor import Monitor
 from leafnode.net.process import PortsFile, Signals, feed_watchdog, write_pid_file
 from leafnode.net.server import ClientHost
 from leafnode.net.storage import Storage
-from leafnode.net.varz import JetStreamFigures
+from leafnode.net.tls import ServerTls
 from leafnode.route.account import Account, Mapping
 from leafnode.route.leaf import Leaf
 from leafnode.stream.jetstream import JetStream
@@ -73,6 +73,7 @@ class Broker:
             write_deadline_s=config.write_deadline_s,
             auth_timeout_s=config.auth_timeout_s,
             trace=config.trace,
+            tls=ServerTls(config.tls, optional=config.allow_non_tls) if config.tls else None,
         )
         self.links = Links(
             config,

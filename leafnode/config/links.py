@@ -41,6 +41,21 @@ from leafnode.config.section import (
 
 OLDEST_LEAF = (2, 8, 0)  # before it, nats-server's leaf CONNECT told no version
 _PINNED = re.compile(r"[0-9a-f]{64}")
+CIPHERS = {
+    "TLS_RSA_WITH_AES_128_GCM_SHA256": "AES128-GCM-SHA256",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384": "AES256-GCM-SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305": "ECDHE-RSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305": "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
+}
+"""Cipher suites as nats-server's configuration calls them, and as OpenSSL does."""
+CIPHERS_1_3 = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
+"""Those of TLS 1.3: all are always on."""
 _SEED = re.compile(r"SU[A-Z2-7]{56}")
 _DEFAULT_PORTS = {
     "nats-leaf": DEFAULT_LEAF_PORT,
@@ -110,6 +125,9 @@ def tls(value: Value, notes: Notes) -> TlsConfig:
     if bool(found.cert_file) != bool(found.key_file):
         missing = "key_file" if found.cert_file else "cert_file"
         raise wrong(value, f"the tls block needs 'cert_file' and 'key_file' together: {missing!r} is missing")
+    for name in found.cipher_suites:
+        if name not in CIPHERS and name not in CIPHERS_1_3:
+            raise wrong(value, f"unrecognized cipher {name}: leafnode knows {', '.join([*CIPHERS, *CIPHERS_1_3])}")
     return found
 
 

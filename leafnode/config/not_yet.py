@@ -9,14 +9,8 @@ WEBSOCKET_REMOTE = "leafnodes.remotes[].urls ws://"
 
 _NO_JWT = "use accounts and users in the file instead of JWTs"
 _REPORTED = "the first failure and the recovery of a link are logged, and nothing in between"
-_PLAIN_TLS = "the TLS library's defaults apply"
 
 NOT_YET: dict[str, str] = {
-    "tls": "clients connect without TLS; put a TLS proxy in front or keep the listener on localhost",
-    "tls.handshake_first": "TLS begins after INFO",
-    "tls.pinned_certs": "name the certificate's authority with ca_file instead",
-    "tls.cipher_suites": _PLAIN_TLS,
-    "tls.min_version": _PLAIN_TLS,
     "websocket": "there is no websocket listener",
     "operator": _NO_JWT,
     "resolver": _NO_JWT,

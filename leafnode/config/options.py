@@ -18,6 +18,7 @@ DEFAULT_LEAF_PORT = 7422
 DEFAULT_HTTP_PORT = 8222
 RANDOM_PORT = -1  # "any free port", named afterwards in the log, in INFO and in the ports file
 UNLIMITED = -1
+AUTH_TIMEOUT_S = 2.0  # from connecting to CONNECT; nats-server
 GLOBAL_ACCOUNT = "$G"  # where clients are that belong to no configured account
 SYSTEM_ACCOUNT = "$SYS"
 
@@ -99,7 +100,7 @@ class Authorization:
     password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
     users: tuple[UserConfig, ...] = ()
-    timeout_s: float = 2.0
+    timeout_s: float = AUTH_TIMEOUT_S
     """From accepting a connection to its CONNECT."""
     default_permissions: PermissionsConfig | None = None
 
@@ -473,8 +474,9 @@ class Config:
 
     @property
     def auth_timeout_s(self) -> float:
-        """From accepting a connection to its CONNECT."""
-        return self.authorization.timeout_s
+        """From accepting a connection to its CONNECT; with TLS that begins with the handshake (nats-server)."""
+        given = self.authorization.timeout_s
+        return self.tls.timeout_s + 1.0 if self.tls and given == AUTH_TIMEOUT_S else given
 
     @property
     def auth_required(self) -> bool:

@@ -143,7 +143,11 @@ class Endpoint(asyncio.Protocol):
         self.transport.abort()
 
     def _drained(self) -> int:
-        return self._written - self.transport.get_write_buffer_size()
+        return self._written + self.added_bytes() - self.transport.get_write_buffer_size()
+
+    def added_bytes(self) -> int:
+        """What layers between us and the socket put on top of what we wrote."""
+        return 0
 
     def _check_deadline(self) -> None:
         drained = self._drained()

@@ -2,17 +2,17 @@
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from leafnode import identity
 from leafnode.base import nuid
-from leafnode.config.options import Config, LeafRemote, ServerUrl, TlsConfig
+from leafnode.config.options import Config, LeafRemote, ServerUrl
 from leafnode.errors import ConfigError, LeafnodeError
 from leafnode.net import secrets
 from leafnode.net.endpoint import Endpoint
 from leafnode.net.leaf_listener import LeafListener
+from leafnode.net.tls import client_context
 from leafnode.net.uplink import Limits, Uplink
 from leafnode.route.account import Account
 from leafnode.route.gate import Guest
@@ -152,7 +152,7 @@ class Links:
             prove = file.prove if file else lambda _nonce: url_credentials(url)
             return Leaf(account, options, prove, self._on_up)
 
-        tls = client_tls(remote.tls) if remote.tls else None
+        tls = client_context(remote.tls) if remote.tls else None
         reconnect_s = self._config.leafnodes.reconnect_s
         return Uplink(remote, make, self._limits(), reconnect_s=reconnect_s, next_id=self._next_id, tls=tls)
 
@@ -187,17 +187,3 @@ def url_credentials(url: ServerUrl) -> dict[str, str]:
         return {"user": url.user, "pass": url.password}
     alone = url.user or url.token
     return {"user": alone, "auth_token": alone} if alone else {}
-
-
-def client_tls(tls: TlsConfig) -> ssl.SSLContext:
-    """For dialling. Raises ConfigError when a file cannot be used."""
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file or None)
-        if tls.cert_file:
-            context.load_cert_chain(tls.cert_file, tls.key_file or None)
-    except OSError as error:
-        raise ConfigError(f"tls of a leafnode remote: cannot use {tls.ca_file or tls.cert_file}: {error}") from error
-    if tls.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

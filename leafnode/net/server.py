@@ -11,12 +11,16 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 from leafnode.net.endpoint import Endpoint
+from leafnode.net.layer import Layer
 from leafnode.net.sockets import Gone, Row
+from leafnode.net.tls import ServerTls, TlsLayer
 from leafnode.route.account import Account
 from leafnode.route.auth import Authenticator, User
+from leafnode.route.certificate import user_of_certificate
 from leafnode.route.session import Session
 
 STALL_SECONDS = 0.005  # a publisher's pause when a receiver is congested; nats-server stalls for 2 to 5 ms
@@ -40,6 +44,20 @@ class Nobody:
     def disconnected(self, row: Row) -> None: ...
 
 
+@dataclass(slots=True, kw_only=True)
+class Entrance:
+    """What differs between the listeners that clients come in by."""
+
+    type: Literal["nats", "websocket"] = "nats"
+    tls: ServerTls | None = None
+    authenticator: Authenticator | None = None
+    """None = that of the server."""
+    auth_timeout_s: float
+    ping_interval_s: float
+    info_fields: dict[str, Any] = field(default_factory=dict)
+    """Fields of INFO that are this listener's own."""
+
+
 class ClientHost:
     """Everything that client connections share."""
 
@@ -60,8 +78,10 @@ class ClientHost:
         write_deadline_s: float,
         auth_timeout_s: float,
         trace: bool = False,
+        tls: ServerTls | None = None,
     ) -> None:
         """`info`: the fields of INFO that are the same for all clients. Sizes are bytes; -1 or 0: no limit."""
+        self.entrance = Entrance(tls=tls, auth_timeout_s=auth_timeout_s, ping_interval_s=ping_interval_s)
         self.info_fields = dict(info)
         self.authenticator = authenticator
         self.max_payload = max_payload
@@ -69,10 +89,8 @@ class ClientHost:
         self.max_pending = max_pending
         self.max_connections = max_connections
         self.max_subscriptions = max(max_subscriptions, 0)
-        self.ping_interval_s = ping_interval_s
         self.ping_max = ping_max
         self.write_deadline_s = write_deadline_s
-        self.auth_timeout_s = auth_timeout_s
         self.traced = trace
         self.connections: dict[int, ClientConnection] = {}
         self.total_connections = 0
@@ -91,12 +109,25 @@ class ClientHost:
     # what sessions ask -------------------------------------------------------------------------------------------
 
     def authenticate(self, session: Session, options: dict[str, object]) -> User | None:
+        connection = self.connections.get(session.client_id)
+        known = self.authenticator_of(session)
+        tls = connection.entrance.tls if connection is not None else None
+        maps = tls is not None and tls.config.verify_and_map and bool(known.users)
         if not options:
-            return self.authenticator.anonymous()
-        user = self.authenticator.authenticate(options, session.nonce)
+            return None if maps else known.anonymous()
+        if maps and not options.get("nkey"):
+            certificate = connection.transport.get_extra_info("peercert") if connection is not None else None
+            user = user_of_certificate(certificate or {}, known.users) if not options.get("user") else None
+        else:
+            user = known.authenticate(options, session.nonce)
         if user is None:
             log.error("%s - authentication error", self._who(session))
         return user
+
+    def authenticator_of(self, session: Session) -> Authenticator:
+        connection = self.connections.get(session.client_id)
+        entrance = connection.entrance if connection is not None else self.entrance
+        return entrance.authenticator or self.authenticator
 
     def account_of(self, user: User) -> Account:
         return self._account_of(user.account)
@@ -122,9 +153,12 @@ class ClientHost:
         fields = {**self.info_fields, "client_id": session.client_id}
         if connection is not None:
             fields["client_ip"] = connection.peer[0]
+            fields |= connection.entrance.info_fields
+            if connection.entrance.tls is not None:
+                fields |= connection.entrance.tls.info_fields()
         if session.nonce:
             fields["nonce"] = session.nonce.decode()
-        if self.authenticator.required:
+        if self.authenticator_of(session).required:
             fields["auth_required"] = True
         if connected:
             fields["connect_info"] = True
@@ -138,15 +172,21 @@ class ClientHost:
 
     # connections -------------------------------------------------------------------------------------------------
 
-    def accept(self) -> "ClientConnection":
-        """A protocol object for the next socket."""
+    def accept(self) -> asyncio.Protocol:
+        """A protocol object for the next socket of the plain listener."""
+        tls = self.entrance.tls
+        return self.enter(self.entrance) if tls is None else TlsLayer(tls, lambda: self.enter(self.entrance))
+
+    def enter(self, entrance: Entrance) -> "ClientConnection":
+        """A new client's connection, still without its socket."""
+        known = entrance.authenticator or self.authenticator
         self.total_connections += 1
         number = self.next_id()
-        nonce = self._make_nonce() if self.authenticator.wants_nonce else b""
-        required = self.authenticator.anonymous() is None
+        nonce = self._make_nonce() if known.wants_nonce else b""
+        required = known.anonymous() is None
         session = Session(self, number, nonce=nonce, auth_required=required)
         session.traced = self.traced
-        return ClientConnection(self, session)
+        return ClientConnection(self, session, entrance)
 
     def forget(self, connection: "ClientConnection") -> None:
         session = connection.session
@@ -195,14 +235,15 @@ class ClientHost:
 class ClientConnection(Endpoint):
     """One client's socket."""
 
-    def __init__(self, host: ClientHost, session: Session) -> None:
+    def __init__(self, host: ClientHost, session: Session, entrance: Entrance) -> None:
         super().__init__(
             max_pending=host.max_pending,
             write_deadline_s=host.write_deadline_s,
-            ping_interval_s=host.ping_interval_s,
+            ping_interval_s=entrance.ping_interval_s,
             ping_max=host.ping_max,
         )
         self.host = host
+        self.entrance = entrance
         self.session = session
         self.core = session
         self.peer: tuple[str, int] = ("", 0)
@@ -222,6 +263,7 @@ class ClientConnection(Endpoint):
         tls = self.transport.get_extra_info("cipher") or ("", "", 0)
         return Row(
             cid=session.client_id,
+            type=self.entrance.type,
             ip=self.peer[0],
             port=self.peer[1],
             start_ns=self.started_ns,
@@ -262,7 +304,7 @@ class ClientConnection(Endpoint):
             return
         self.start_pings(FIRST_PING_SECONDS)
         if session.auth_required:
-            self._auth_timer = self._loop.call_later(host.auth_timeout_s, self._auth_timeout)
+            self._auth_timer = self._loop.call_later(self.entrance.auth_timeout_s, self._auth_timeout)
 
     def _auth_timeout(self) -> None:
         if not self.session.connected:
@@ -284,6 +326,9 @@ class ClientConnection(Endpoint):
     def resume(self) -> None:
         if not self.transport.is_closing():
             self.transport.resume_reading()
+
+    def added_bytes(self) -> int:
+        return self.transport.added_bytes() if isinstance(self.transport, Layer) else 0
 
     def congested(self, is_congested: bool) -> None:
         self.session.congested = is_congested

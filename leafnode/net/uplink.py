@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from leafnode.config.options import LeafRemote, ServerUrl
 from leafnode.net import backoff
-from leafnode.net.endpoint import Endpoint
+from leafnode.net.endpoint import HIGH_WATER, LOW_WATER, Endpoint
+from leafnode.net.tls import is_pinned, reason_of
 from leafnode.route.leaf import Leaf
 
 DIAL_SECONDS = 5.0  # to connect a socket; LTE needs more than the second that nats-server gives
@@ -31,7 +32,16 @@ class LeafEndpoint(Endpoint):
 
     lost_reason = "closed by the hub"
 
-    def __init__(self, leaf: Leaf, tls: ssl.SSLContext | None, host: str, *, force_tls: bool, limits: "Limits") -> None:
+    def __init__(
+        self,
+        leaf: Leaf,
+        tls: ssl.SSLContext | None,
+        host: str,
+        *,
+        force_tls: bool,
+        limits: "Limits",
+        pins: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__(
             max_pending=limits.max_pending,
             write_deadline_s=limits.write_deadline_s,
@@ -44,6 +54,7 @@ class LeafEndpoint(Endpoint):
         self._tls = tls
         self._host = host
         self._force_tls = force_tls
+        self._pins = pins
         self._upgrading: asyncio.Task[None] | None = None
 
     def opened(self) -> None:
@@ -53,7 +64,9 @@ class LeafEndpoint(Endpoint):
         self.start_pings(FIRST_PING_SECONDS)
 
     def _maybe_upgrade(self) -> None:
-        if self._force_tls or self.leaf.remote.get("tls_required") is True:
+        if self.transport.get_extra_info("ssl_object") is not None:  # the handshake came first
+            self._connect()
+        elif self._force_tls or self.leaf.remote.get("tls_required") is True:
             self._upgrading = self._loop.create_task(self._upgrade(), name="leaf-tls")
         else:
             self.leaf.send_connect()
@@ -63,12 +76,19 @@ class LeafEndpoint(Endpoint):
         try:
             transport = await self._loop.start_tls(self.transport, self, context, server_hostname=self._host)
         except (OSError, ssl.SSLError) as error:
-            self.leaf.fail("", f"TLS handshake failed: {error}")
+            self.leaf.fail("", f"TLS handshake failed: {reason_of(error)}")
             self.transport.abort()
             return
         if transport is not None:
             self.transport = transport
+            self.transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+            self._connect()
+
+    def _connect(self) -> None:
+        if is_pinned(self._pins, self.transport.get_extra_info("ssl_object")):
             self.leaf.send_connect()
+        else:
+            self.leaf.fail("", "TLS handshake failed: the hub's certificate is none of the pinned ones")
 
     def quiet_ping(self) -> bool:
         return False  # a spoke pings whatever the traffic: that is how a dead link is noticed
@@ -162,14 +182,23 @@ class Uplink:
         """One connection from dialling to its end; says why it ended."""
         loop = asyncio.get_running_loop()
         leaf = self._make_leaf(url)
+        rules = self.remote.tls
         endpoint = LeafEndpoint(
-            leaf, self._tls, url.host, force_tls=url.is_tls or self._tls is not None, limits=self._limits
+            leaf,
+            self._tls,
+            url.host,
+            force_tls=url.is_tls or self._tls is not None,
+            limits=self._limits,
+            pins=rules.pinned_certs if rules else frozenset(),
         )
+        first = self._tls if rules is not None and rules.handshake_first else None
         self.leaf, self.host, self.port = leaf, url.host, url.port
         self.endpoint, self.cid = endpoint, self._next_id()
         try:
             async with asyncio.timeout(DIAL_SECONDS):
-                await loop.create_connection(lambda: endpoint, url.host, url.port)
+                await loop.create_connection(lambda: endpoint, url.host, url.port, ssl=first)
+        except ssl.SSLError as error:
+            return None, f"TLS handshake failed: {reason_of(error)}"
         except (OSError, TimeoutError) as error:
             return None, str(error) or f"no answer within {DIAL_SECONDS:.0f} s"
         watchdog = loop.call_later(HANDSHAKE_SECONDS, _give_up_unless_up, leaf, endpoint)
