@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from leafnode.base import nuid
 from leafnode.config.options import GLOBAL_ACCOUNT, Config, LeafUser, PermissionsConfig, UserConfig
 from leafnode.net import secrets
 from leafnode.route.account import Account
@@ -19,7 +20,14 @@ def authenticator(config: Config) -> Authenticator:
         users.append(User(name=rules.user, password=rules.password))
     for account in config.accounts.values():
         users += [user_of(account.name, user, account.default_permissions) for user in account.users]
-    return _authenticator(users, token=rules.token, no_auth_user=config.no_auth_user)
+    no_auth_user = config.no_auth_user
+    if users and not (no_auth_user or rules.is_required) and all(u.account == config.system_account for u in users):
+        guest = User(
+            name=nuid.new(), password=nuid.new()
+        )  # with users of the system account only, others need not log in
+        users.append(guest)
+        no_auth_user = guest.name
+    return _authenticator(users, token=rules.token, no_auth_user=no_auth_user)
 
 
 def _authenticator(users: list[User], *, token: str = "", no_auth_user: str = "") -> Authenticator:

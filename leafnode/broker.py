@@ -24,6 +24,7 @@ from leafnode.net.monitor import Monitor
 from leafnode.net.process import PortsFile, Signals, feed_watchdog, write_pid_file
 from leafnode.net.server import ClientHost
 from leafnode.net.storage import Storage
+from leafnode.net.system import SystemAccount
 from leafnode.net.tls import ServerTls
 from leafnode.route.account import Account, Mapping
 from leafnode.route.leaf import Leaf
@@ -85,12 +86,18 @@ class Broker:
             next_id=self.clients.next_id,
         )
         self.figures = Figures(self)
+        self.system = SystemAccount(self, self.figures, self) if self.system_account else None
+        self._beating: asyncio.Task[None] | None = None
 
     # start -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Returns when clients are welcome. Raises LeafnodeError when it cannot be done."""
         await self._start_jetstream()
+        if self.system is not None:
+            self.system.start()
+            self.clients.watcher = self.system
+            self._beating = asyncio.create_task(self.system.beat(), name="system events")
         await self._listen()
         await self.links.start()
         await self._start_monitor()
@@ -170,6 +177,25 @@ class Broker:
         if jetstream is not None:
             jetstream.on_link_up()
 
+    # what the system account may order -----------------------------------------------------------------------------
+
+    def kick(self, cid: int) -> bool:
+        """Close a client or a link; False: there is none of that number."""
+        connection = self.clients.connections.get(cid)
+        if connection is not None:
+            connection.session.fail("", "Kicked")
+            return True
+        links = [view.leaf for view in self.links.up() if view.cid == cid]
+        for leaf in links:
+            leaf.fail("", "Kicked")
+        return bool(links)
+
+    def send_away(self, cid: int) -> bool:
+        return self.clients.send_away(cid)
+
+    def reload_soon(self, then: Callable[[str], None]) -> None:
+        then("not implemented")
+
     def addresses(self) -> dict[str, list[str]]:
         """Where the listeners are, for the ports file."""
         host = "127.0.0.1" if self.config.host in ("0.0.0.0", "::") else self.config.host
@@ -186,6 +212,8 @@ class Broker:
         log.info("Entering lame duck mode, stop accepting new clients")
         if self._listener is not None:
             self._listener.close()
+        if self.system is not None:
+            self.system.lame_duck()
         self.clients.announce_lame_duck()
         if not self.clients.connections:
             return
@@ -203,6 +231,10 @@ class Broker:
             self._listener.close()
         if self.monitor is not None:
             await self.monitor.close()
+        if self.system is not None:
+            self.system.shutdown()
+        if self._beating is not None:
+            self._beating.cancel()
         await self.links.stop()
         for connection in list(self.clients.connections.values()):
             connection.session.fail("", "Server Shutdown")
@@ -259,7 +291,7 @@ def store_folder(config: JetStreamConfig) -> Path:
 
 def jetstream_accounts(config: Config) -> list[tuple[str, JetStreamAccountLimits]]:
     """Accounts with JetStream: those that say so, or the global one where there are no others."""
-    if not config.accounts:
+    if not config.accounts.keys() - {config.system_account}:
         return [(GLOBAL_ACCOUNT, account_limits(config.jetstream, AccountJetStream()))]
     enabled = [(account.name, account.jetstream) for account in config.accounts.values() if account.jetstream]
     return [(name, account_limits(config.jetstream, limits)) for name, limits in enabled]

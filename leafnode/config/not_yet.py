@@ -20,7 +20,6 @@ NOT_YET: dict[str, str] = {
     "mappings": "subjects are not mapped",
     "max_sub_tokens": "the length of subjects is bounded by max_control_line only",
     "max_traced_msg_len": "payloads are not traced",
-    "no_system_account": "the system account is always there, and unreachable without users",
     "no_header_support": "headers are always on",
     "connect_error_reports": _REPORTED,
     "reconnect_error_reports": _REPORTED,

@@ -156,6 +156,9 @@ class ClientHost:
             fields |= connection.entrance.info_fields
             if connection.entrance.tls is not None:
                 fields |= connection.entrance.tls.info_fields()
+            if connection.leaving:
+                fields["ldm"] = True
+                fields.pop("connect_urls", None)
         if session.nonce:
             fields["nonce"] = session.nonce.decode()
         if self.authenticator_of(session).required:
@@ -223,6 +226,14 @@ class ClientHost:
             if connection.session.protocol >= 1:
                 connection.session.greet()
 
+    def send_away(self, cid: int) -> bool:
+        """Tell one client to go elsewhere; False: there is none of that number."""
+        connection = self.connections.get(cid)
+        if connection is not None:
+            connection.leaving = True
+            connection.session.greet()
+        return connection is not None
+
     def totals(self) -> dict[str, int]:
         """Messages and payload bytes in and out since the start, of all connections that ever were."""
         sums = {name: getattr(self, name) for name in ("in_msgs", "in_bytes", "out_msgs", "out_bytes")}
@@ -247,6 +258,7 @@ class ClientConnection(Endpoint):
         self.session = session
         self.core = session
         self.peer: tuple[str, int] = ("", 0)
+        self.leaving = False  # it was told to go to another server
         self._auth_timer: asyncio.TimerHandle | None = None
         self._out_msgs_before = -1  # at the last look; none yet
 
