@@ -180,7 +180,7 @@ class Commands:
         started = self._now()
         attempt = await self._ledger.started(record.id, self._boot_id, started)
         log.info("command started id=%s program=%r attempt=%d", record.id, command.argv[0], attempt)
-        notice = asyncio.create_task(self._tell_started(record.id, started, attempt), name="started")
+        notice = asyncio.create_task(self._tell_started(command, started, attempt), name="started")
         try:
             ended = await processes.run(
                 command.argv,
@@ -192,7 +192,7 @@ class Commands:
             )
             await notice
         except asyncio.CancelledError:
-            await self._finish(self._stopped(record, started, attempt))
+            await self._finish(self._stopped(command, started, attempt))
             raise
         finally:
             notice.cancel()
@@ -209,23 +209,27 @@ class Commands:
             finished=self._now(),
             attempt=attempt,
             error=ended.error,
+            argv=command.argv,
         )
 
-    def _stopped(self, record: Record, started: datetime, attempt: int) -> CommandResult:
+    def _stopped(self, command: Command, started: datetime, attempt: int) -> CommandResult:
         """An orderly stop of the agent kills the command: that is known, so it is not `unknown`."""
         return CommandResult(
-            id=record.id,
+            id=command.id,
             device=self._device,
             step="outcome",
             outcome="failed",
+            argv=command.argv,
             started=started,
             finished=self._now(),
             attempt=attempt,
             error="killed, because the agent was stopped while it ran",
         )
 
-    async def _tell_started(self, command_id: str, started: datetime, attempt: int) -> None:
-        result = CommandResult(id=command_id, device=self._device, step="started", started=started, attempt=attempt)
+    async def _tell_started(self, command: Command, started: datetime, attempt: int) -> None:
+        result = CommandResult(
+            id=command.id, device=self._device, step="started", started=started, attempt=attempt, argv=command.argv
+        )
         with contextlib.suppress(FleetError):
             await self._publish(result, STARTED_SECONDS)
 

@@ -181,6 +181,8 @@ class CommandResult(_Body):
     finished: datetime | None = None
     attempt: int = 1
     error: str = ""
+    argv: tuple[str, ...] = field(default=(), metadata=_SPARING)
+    """What was run: the work queue forgets a command once it is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

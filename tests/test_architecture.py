@@ -44,7 +44,7 @@ ONLY_DOOR = {  # library -> where it may be imported
     "nats": {"agent.bus"},
     "psutil": {"agent.facts"},
     "aiosqlite": {"leafnode.base.sqlite", "leafnode.store", "agent.ledger"},
-    "cryptography": {"leafnode.net.secrets", "agent.identity"},
+    "cryptography": {"leafnode.net.secrets", "leafnode.net.tls", "agent.identity"},
     "rich": {"agent.fleet"},
 }
 FILES = sorted(p for top in ("leafnode", "agent") for p in (ROOT / top).rglob("*.py"))

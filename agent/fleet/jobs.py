@@ -109,7 +109,7 @@ class Job:
 
     command: str
     argv: tuple[str, ...]
-    """Known while some device still has it queued; the work queue forgets what is done."""
+    """As devices reported it, or as it waits in the work queue."""
 
     at: datetime | None
     results: tuple[Result, ...]
@@ -133,12 +133,12 @@ async def recent(hub: Hub, since: datetime, limit: int) -> list[Job]:
 
 async def _job(hub: Hub, command: str, found: Iterable[Result]) -> Job:
     results_ = tuple(sorted(found, key=lambda result: result.device))
-    argv: tuple[str, ...] = ()
+    argv = next((result.argv for result in results_ if result.argv), ())
     at = min((result.stored for result in results_ if result.stored), default=None)
     waiting = next((result.device for result in results_ if result.state == "queued"), None)
     if waiting:
         stored = await hub.last(subjects.STREAM_COMMANDS, subjects.command(waiting, command))
         body = stored.json() if stored else {}
-        argv = tuple(str(word) for word in body.get("argv") or ())
+        argv = argv or tuple(str(word) for word in body.get("argv") or ())
         at = min(filter(None, (at, stored.stored if stored else None)), default=None)
     return Job(command=command, argv=argv, at=at, results=results_)

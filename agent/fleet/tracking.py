@@ -35,6 +35,7 @@ class Result:
     attempt: int = 1
     error: str = ""
     stored: datetime | None = None
+    argv: tuple[str, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -81,6 +82,7 @@ def parse_result(command: str, device: str, body: bytes, stored: datetime | None
         attempt=step.attempt,
         error=step.error,
         stored=stored,
+        argv=step.argv,
     )
 
 

@@ -157,11 +157,9 @@ async def test_commands_run_and_their_failures_show(site: Site) -> None:
     late = await site.fleet("run", "--on", "pi-1", "--timeout", "0.3", "--", "sleep", "60")
     assert late.code is Exit.FAILED
     assert "pi-1: timed_out" in late.out
-    assert [each["states"] for each in (await site.fleet("commands", "--json")).objects] == [
-        {"succeeded": 2},
-        {"failed": 1},
-        {"timed_out": 1},
-    ]
+    listed = (await site.fleet("commands", "--json")).objects
+    assert [each["states"] for each in listed] == [{"succeeded": 2}, {"failed": 1}, {"timed_out": 1}]
+    assert listed[2]["argv"] == "sleep 60"
 
 
 async def test_a_stopped_agent_is_accounted_for_and_gets_its_command_later(site: Site) -> None:
