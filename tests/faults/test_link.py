@@ -1,7 +1,7 @@
 """The link to a stock hub is cut, stalled, emptied; the hub dies: what the site kept arrives once and in order.
 
-The hub is a nats-server whose stream sources the site's. It looks again for a lost origin by itself, after about ten
-seconds at most, so the tests of one such cut share their waiting by running side by side on links of their own.
+The hub is a nats-server whose stream sources the site's. It looks again for a lost origin by itself, mostly within ten
+seconds, at times after more than thirty. So all harms are done side by side, each on a hub and a link of its own.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.servers import Broker, jetstream, leafnode, stock_hub
 
-ARRIVE_SECONDS = 35  # nats-server's own pauses before it looks again for an origin, on a loaded machine
+ARRIVE_SECONDS = 75  # nats-server waits up to 30 s for an answer that was lost, then pauses before it asks again
 PART = 300  # messages published in each phase
 
 
@@ -181,5 +181,4 @@ async def test_everything_arrives_once_and_in_order_whatever_the_link_does(tmp_p
                 have = site.hub.output()[-500:], site.broker.output()[-1500:]
                 raise AssertionError(f"{harm.__name__}: {error!r}\n{have[0]}\n{have[1]}") from error
 
-    for some in (HARMS[:4], HARMS[4:]):
-        await asyncio.gather(*(one(harm) for harm in some))
+    await asyncio.gather(*(one(harm) for harm in HARMS))
