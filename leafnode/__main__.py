@@ -86,38 +86,16 @@ def _serve(program: str, args: list[str]) -> int:
     import logging
 
     from leafnode.config.flags import configure
+    from leafnode.net.process import start_log
 
     config = configure(args, os.environ)
-    _start_log(config)
+    start_log(config)
     for warning in config.warnings:
         logging.getLogger("leafnode").warning("%s", warning)
 
     from leafnode import broker
 
     return asyncio.run(broker.serve(config, argv0=program))
-
-
-def _start_log(config: "Config") -> None:
-    """Lines of the levels asked for. `trace` without `debug` shows the protocol and no details, as in nats-server."""
-    import logging
-
-    from leafnode.base import logs
-
-    level = logs.TRACE if config.trace else logging.DEBUG if config.debug else logging.INFO
-    try:
-        handler = logs.setup_broker(
-            level,
-            file=config.log_file or None,
-            timestamps=config.logtime,
-            utc=config.logtime_utc,
-            size_limit=config.log_size_limit,
-        )
-    except OSError as error:
-        raise LeafnodeError(f"open {config.log_file}: {error.strerror}") from error
-    if not config.debug:
-        handler.addFilter(lambda record: record.levelno != logging.DEBUG)
-    for library in ("asyncio", "aiosqlite"):  # their details are not the broker's
-        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def send_signal(order: str) -> None:

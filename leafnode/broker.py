@@ -26,6 +26,7 @@ from leafnode.net.server import ClientHost
 from leafnode.net.storage import Storage
 from leafnode.net.system import SystemAccount
 from leafnode.net.tls import ServerTls
+from leafnode.reloading import reload
 from leafnode.route.account import Account, Mapping
 from leafnode.route.leaf import Leaf
 from leafnode.stream.jetstream import JetStream
@@ -54,6 +55,9 @@ class Broker:
         self.jetstreams: dict[str, JetStream] = {}
         self.failed = False  # something without which there is no going on has ended
         self.on_failure: Callable[[], None] = do_nothing
+        self.on_reloaded: Callable[[], None] = do_nothing
+        self._reloading = asyncio.Lock()
+        self._reloads: set[asyncio.Task[str]] = set()
         self._storing: asyncio.Task[None] | None = None
         self._listener: asyncio.Server | None = None
         for name in dict.fromkeys((GLOBAL_ACCOUNT, *config.accounts, self.system_account)):
@@ -113,17 +117,28 @@ class Broker:
             self.storage = await Storage.open(folder)
         except StoreError as error:
             raise LeafnodeError(f"Can't start JetStream: {error}") from error
-        for name, limits in jetstream_accounts(self.config):
-            account = self.accounts[name]
-            account.mappings += domain_mappings(config.domain)
-            self.jetstreams[name] = await self.storage.attach(
-                account, domain=config.domain, server_name=self.server_name, limits=limits
-            )
+        await self.attach_jetstream(self.config)
         self.clients.journal_full = lambda: self.storage is not None and self.storage.full
         self.storage.set_on_room(self.clients.on_room)
         self._storing = asyncio.create_task(self.storage.run(), name="storage")
         self._storing.add_done_callback(self._on_storage_end)
         log.info("JetStream store: %s (fsync before acknowledgement)", folder)
+
+    async def attach_jetstream(self, config: Config) -> None:
+        """JetStream for the accounts that are to have it, with the limits they are to have; again after a reload."""
+        if self.storage is None:
+            return
+        domain = config.jetstream.domain
+        for name, limits in jetstream_accounts(config):
+            running = self.jetstreams.get(name)
+            if running is not None:
+                running.around.take_limits(limits)
+                continue
+            account = self.accounts[name]
+            account.mappings += domain_mappings(domain)
+            self.jetstreams[name] = await self.storage.attach(
+                account, domain=domain, server_name=self.server_name, limits=limits
+            )
 
     def _on_storage_end(self, task: asyncio.Task[None]) -> None:
         """Without its writer a broker would take messages that it cannot keep: better to end and be restarted."""
@@ -194,7 +209,20 @@ class Broker:
         return self.clients.send_away(cid)
 
     def reload_soon(self, then: Callable[[str], None]) -> None:
-        then("not implemented")
+        """Read the configuration again; `then` with "" or why it was refused."""
+        task = asyncio.create_task(self._reload(), name="reload")
+        self._reloads.add(task)
+
+        def done(ended: asyncio.Task[str]) -> None:
+            self._reloads.discard(ended)
+            if not ended.cancelled():
+                then(ended.result())
+
+        task.add_done_callback(done)
+
+    async def _reload(self) -> str:
+        async with self._reloading:
+            return await reload(self)
 
     def addresses(self) -> dict[str, list[str]]:
         """Where the listeners are, for the ports file."""
@@ -233,8 +261,8 @@ class Broker:
             await self.monitor.close()
         if self.system is not None:
             self.system.shutdown()
-        if self._beating is not None:
-            self._beating.cancel()
+        for task in (*self._reloads, *([self._beating] if self._beating else ())):
+            task.cancel()
         await self.links.stop()
         for connection in list(self.clients.connections.values()):
             connection.session.fail("", "Server Shutdown")
@@ -252,8 +280,9 @@ async def serve(config: Config, *, argv0: str) -> int:
     notifier = Notifier()
     broker = Broker(config)
     ports = PortsFile(config.ports_file_dir, Path(argv0).name)
-    signals = Signals(on_second=lambda: os._exit(1))
+    signals = Signals(on_second=lambda: os._exit(1), on_reload=lambda: broker.reload_soon(ignore))
     broker.on_failure = signals.stop.set
+    broker.on_reloaded = lambda: rewrite_files(broker, ports)
     try:
         await broker.start()
         write_pid_file(config.pid_file)
@@ -273,6 +302,15 @@ async def serve(config: Config, *, argv0: str) -> int:
         await broker.stop()
         ports.remove()
     return 1 if broker.failed else 0
+
+
+def rewrite_files(broker: Broker, ports: PortsFile) -> None:
+    """Their paths may have changed with the configuration; a file that cannot be written ends nothing now."""
+    try:
+        write_pid_file(broker.config.pid_file)
+        ports.move(broker.config.ports_file_dir, broker.addresses())
+    except LeafnodeError as error:
+        log.error("%s", error)
 
 
 def store_folder(config: JetStreamConfig) -> Path:
@@ -324,6 +362,10 @@ def domain_mappings(domain: str) -> list[Mapping]:
     verbs = (b"INFO", b"STREAM.", b"CONSUMER.", b"DIRECT.", b"META.", b"SERVER.", b"ACCOUNT.")
     api = [Mapping(ours + verb, b"$JS.API." + verb) for verb in verbs]
     return [*api, Mapping(ours + b"$KV.", b"$KV."), Mapping(ours + b"$OBJ.", b"$OBJ.")]
+
+
+def ignore(_failure: str) -> None:
+    """It is in the log."""
 
 
 def do_nothing() -> None:

@@ -47,7 +47,7 @@ class LeafListener:
         self._next_id = next_id
         self._info = info
         self._options = options
-        self._admit = admit
+        self.admission = admit
         self._on_leaf = on_leaf
         self._make_nonce = make_nonce
         self._urls = urls
@@ -58,7 +58,7 @@ class LeafListener:
     # what gates ask ----------------------------------------------------------------------------------------------
 
     def admit(self, options: dict[str, Any], nonce: bytes) -> Guest | None:
-        guest = self._admit(options, nonce)
+        guest = self.admission(options, nonce)
         if guest is None:
             log.error("leaf %s - authentication error", options.get("name", "?"))
         return guest

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from leafnode import identity
 from leafnode.base import nuid
 from leafnode.config.options import Config, LeafRemote, ServerUrl
+from leafnode.config.reload import mark
 from leafnode.errors import ConfigError, LeafnodeError
 from leafnode.net import secrets
 from leafnode.net.endpoint import Endpoint
@@ -21,6 +22,9 @@ from leafnode.route.leaf import Leaf, LeafOptions
 BACKLOG = 1024  # connections the kernel holds for us: all sites return at once when a hub comes back
 
 log = logging.getLogger("leafnode")
+
+
+Admission = Callable[[dict[str, Any], bytes], Guest | None]
 
 
 class LinkView(NamedTuple):
@@ -58,7 +62,7 @@ class Links:
         self._server_id = server_id
         self._loop_id = nuid.new().encode()
         self._server: asyncio.Server | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[Uplink, asyncio.Task[None]] = {}
         self.uplinks: list[Uplink] = []
         self.listener: LeafListener | None = None
         self.port = 0
@@ -69,16 +73,45 @@ class Links:
             await self._listen(self._config.leafnodes.port)
         for remote in self._config.leafnodes.remotes:
             if not remote.disabled:
-                uplink = self._uplink(remote)
-                self.uplinks.append(uplink)
-                self._tasks.append(asyncio.create_task(uplink.run(), name=f"uplink {remote.urls[0]}"))
+                self._dial(self._uplink(remote))
+
+    def _dial(self, uplink: Uplink) -> None:
+        self.uplinks.append(uplink)
+        self._tasks[uplink] = asyncio.create_task(uplink.run(), name=f"uplink {uplink.remote.urls[0]}")
+
+    def prepare(self, config: Config) -> list[Uplink]:
+        """Links for the remotes of a changed configuration that are not dialled yet.
+
+        Raises:
+            LeafnodeError: one makes no sense; nothing has changed.
+        """
+        known = {mark(uplink.remote) for uplink in self.uplinks}
+        wanted = [remote for remote in config.leafnodes.remotes if not remote.disabled]
+        return [self._uplink(remote) for remote in wanted if mark(remote) not in known]
+
+    async def take_over(self, config: Config, fresh: list[Uplink], admit: Admission, *, recheck: bool) -> None:
+        """Dial what `prepare` made, stop what is not wanted; with `recheck` those who dialled us must come anew."""
+        self._config, self._admit = config, admit
+        wanted = {mark(remote) for remote in config.leafnodes.remotes if not remote.disabled}
+        for uplink in [uplink for uplink in self.uplinks if mark(uplink.remote) not in wanted]:
+            self.uplinks.remove(uplink)
+            task = self._tasks.pop(uplink)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        for uplink in fresh:
+            self._dial(uplink)
+        if self.listener is not None:
+            self.listener.admission = admit
+            if recheck:
+                for connection in list(self.listener.links.values()):
+                    connection.core.fail("", "Configuration Reload")
 
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         for connection in list(self.listener.links.values()) if self.listener else []:
             connection.core.fail("", "Server Shutdown")
             connection.flush()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from leafnode.base import logs
 from leafnode.base.notify import Notifier
+from leafnode.config.options import Config
 from leafnode.errors import LeafnodeError
 
 log = logging.getLogger("leafnode")
@@ -19,10 +20,10 @@ class Signals:
     """What a service is told by signals (spec monitoring-and-ops section 3).
 
     SIGINT, SIGTERM: stop (a second one: at once). SIGUSR1: open the log file again. SIGUSR2: lame duck, then stop.
-    SIGHUP: re-reading the configuration is not done by a running broker; it says so instead of dying.
+    SIGHUP: read the configuration again.
     """
 
-    def __init__(self, on_second: Callable[[], None]) -> None:
+    def __init__(self, on_second: Callable[[], None], on_reload: Callable[[], None]) -> None:
         self.stop = asyncio.Event()
         self.lame_duck = asyncio.Event()
         self._on_second = on_second
@@ -31,7 +32,7 @@ class Signals:
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         loop.add_signal_handler(signal.SIGUSR1, logs.reopen)
         loop.add_signal_handler(signal.SIGUSR2, self._lame_duck)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGHUP, on_reload)
 
     def _stop(self) -> None:
         if self.stop.is_set():
@@ -40,9 +41,6 @@ class Signals:
 
     def _lame_duck(self) -> None:
         self.lame_duck.set()
-
-    def _reload(self) -> None:
-        log.warning("SIGHUP: leafnode does not reload its configuration while running; restart it to apply a change")
 
     async def wait(self) -> bool:
         """Until told to end; True: as a lame duck."""
@@ -53,6 +51,28 @@ class Signals:
             for task in waits:
                 task.cancel()
         return not self.stop.is_set()
+
+
+def start_log(config: Config) -> None:
+    """Lines of the levels asked for. `trace` without `debug` shows the protocol and no details, as in nats-server.
+
+    Raises LeafnodeError; the log is as it was then.
+    """
+    level = logs.TRACE if config.trace else logging.DEBUG if config.debug else logging.INFO
+    try:
+        handler = logs.setup_broker(
+            level,
+            file=config.log_file or None,
+            timestamps=config.logtime,
+            utc=config.logtime_utc,
+            size_limit=config.log_size_limit,
+        )
+    except OSError as error:
+        raise LeafnodeError(f"open {config.log_file}: {error.strerror}") from error
+    if not config.debug:
+        handler.addFilter(lambda record: record.levelno != logging.DEBUG)
+    for library in ("asyncio", "aiosqlite"):  # their details are not the broker's
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def write_pid_file(path: str) -> None:
@@ -68,7 +88,8 @@ class PortsFile:
     """`<program>_<pid>.ports` with the addresses that listeners got; removed at a clean end."""
 
     def __init__(self, folder: str, program: str) -> None:
-        self.path = Path(folder) / f"{program}_{os.getpid()}.ports" if folder else None
+        self._name = f"{program}_{os.getpid()}.ports"
+        self.path = Path(folder) / self._name if folder else None
 
     def write(self, addresses: Mapping[str, Sequence[str]]) -> None:
         if self.path is None:
@@ -77,6 +98,14 @@ class PortsFile:
             self.path.write_text(json.dumps(addresses))
         except OSError as error:
             raise LeafnodeError(f"could not write ports file: {self.path}: {error.strerror}") from error
+
+    def move(self, folder: str, addresses: Mapping[str, Sequence[str]]) -> None:
+        """To another folder, or to none."""
+        path = Path(folder) / self._name if folder else None
+        if path != self.path:
+            self.remove()
+            self.path = path
+            self.write(addresses)
 
     def remove(self) -> None:
         if self.path is not None:

@@ -266,6 +266,16 @@ class ClientConnection(Endpoint):
         """The first round trip: our INFO, its CONNECT."""
         self.rtt_ns = self.rtt_ns or time.time_ns() - self.started_ns
 
+    def take_limits(self) -> None:
+        """Those of the host may have changed."""
+        self._max_pending = self.host.max_pending
+        self._write_deadline_s = self.host.write_deadline_s
+        self._ping_interval_s = self.entrance.ping_interval_s
+        self._ping_max = self.host.ping_max
+        if self._pinger is not None and not self._ended:
+            self._pinger.cancel()
+            self.start_pings(self._ping_interval_s)
+
     def row(self, *, stop_ns: int = 0, with_subs: bool = False) -> Row:
         """What the monitor shows of it now."""
         session = self.session

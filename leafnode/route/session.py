@@ -473,9 +473,12 @@ class Session:
     def _enter(self, user: User) -> None:
         if self.account is not None:
             self.account.connections -= 1
-        self.user = user
         self.account = self.host.account_of(user)
         self.account.connections += 1
+        self._take_rules(user)
+
+    def _take_rules(self, user: User) -> None:
+        self.user = user
         self._permissions = user.permissions
         responses = user.permissions.responses if user.permissions else None
         self._replies = ReplyBudget(responses) if responses else None
@@ -484,6 +487,22 @@ class Session:
         self._remembers = (
             self.fast and self.echo and not (self.verbose or self.pedantic or self._permissions or self.traced)
         )
+
+    def renew(self, user: User) -> None:
+        """The same user under new rules: subscriptions that they do not allow are dropped, with the error of a refusal.
+
+        The account's routes must be forgotten afterwards: what is filtered may have changed.
+        """
+        self._take_rules(user)
+        for sub in list(self.subs.values()):
+            if self._permissions is not None and not self._permissions.may_subscribe(sub.subject, sub.queue):
+                self._permission_error(b'Subscription to "%b" (sid "%b")' % (sub.subject, sub.sid))
+                self._drop(sub)
+            else:
+                sub.filtered = self._needs_filter(sub.subject)
+
+    def _needs_filter(self, subject: bytes) -> bool:
+        return self._replies is not None or bool(self._permissions and self._permissions.needs_filter(subject))
 
     def forget_routes(self) -> None:
         """After a change of rules: nothing prepared may be used any more."""
@@ -513,9 +532,7 @@ class Session:
                 return
             sub = Subscription(subject, self, queue, sid)
             sub.is_client = True
-            sub.filtered = self._replies is not None or bool(
-                self._permissions and self._permissions.needs_filter(subject)
-            )
+            sub.filtered = self._needs_filter(subject)
             self.subs[sid] = sub
             account.subscribe(sub)
         if self.verbose:

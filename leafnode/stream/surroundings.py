@@ -34,6 +34,11 @@ class Usage:
         self.bytes = 0
         self.is_over = False
 
+    def take_limit(self, limit: int) -> None:
+        """From now on; what is kept already stays."""
+        self._limit = limit
+        self.change(0)
+
     def change(self, by: int) -> None:
         self.bytes += by
         self.is_over = 0 <= self._limit <= self.bytes
@@ -60,6 +65,12 @@ class Surroundings:
     def __post_init__(self) -> None:
         self.memory = Usage(self.limits.max_memory)
         self.disk = Usage(self.limits.max_storage)
+
+    def take_limits(self, limits: Limits) -> None:
+        """The account's limits have changed; what is there already stays."""
+        self.limits = limits
+        self.memory.take_limit(limits.max_memory)
+        self.disk.take_limit(limits.max_storage)
 
     def advise(self, subject: str, kind: str, /, **fields: object) -> None:
         """Publish an advisory if anybody listens (spec jetstream-api section 13)."""

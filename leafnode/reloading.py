@@ -1,0 +1,96 @@
+"""Reads the configuration again and takes it over while clients are connected: on SIGHUP and on request.
+
+All or nothing: first everything that can fail is prepared (the file, certificates, links, the log), then what runs is
+changed, in an order in which no client is ever under rules of both (spec monitoring-and-ops section 4). What changed,
+or why nothing did, is in the log.
+"""
+
+import logging
+import os
+import random
+import time
+from typing import TYPE_CHECKING
+
+from leafnode import identity
+from leafnode.access import authenticator, leaf_admission
+from leafnode.config.flags import configure
+from leafnode.config.options import GLOBAL_ACCOUNT, Config
+from leafnode.config.reload import changed, refusal, report
+from leafnode.errors import ConfigError, LeafnodeError
+from leafnode.net.process import start_log
+from leafnode.net.reload import take_over
+from leafnode.net.tls import ServerTls
+from leafnode.route.account import Account
+
+if TYPE_CHECKING:
+    from leafnode.broker import Broker
+
+log = logging.getLogger("leafnode")
+
+
+async def reload(broker: "Broker") -> str:
+    """Do it; returns why it was refused, or "" when done."""
+    old = broker.config
+    try:
+        if not old.config_file:
+            raise ConfigError("can only reload config on servers started with a config file")
+        new = configure(old.argv, os.environ)
+        reason = refusal(old, new)
+        if reason:
+            raise ConfigError(reason)
+        await _replace(broker, old, new)
+    except LeafnodeError as error:
+        log.error("Failed to reload server configuration: %s", error)
+        return str(error)
+    for line in report(old, new):
+        log.info("Reloaded: %s", line)
+    for warning in new.warnings:
+        log.warning("%s", warning)
+    log.info("Reloaded server configuration")
+    return ""
+
+
+async def _replace(broker: "Broker", old: Config, new: Config) -> None:
+    """Raises LeafnodeError; nothing has changed then."""
+    fresh_accounts = [name for name in new.accounts if name not in broker.accounts]
+    for name in fresh_accounts:
+        broker.accounts[name] = Account(name, random.randrange)
+    try:
+        known = authenticator(new)
+        admit = leaf_admission(new, broker.accounts)
+        links = broker.links.prepare(new)
+        tls = ServerTls(new.tls, optional=new.allow_non_tls) if new.tls else None
+        start_log(new)
+    except LeafnodeError:
+        for name in fresh_accounts:
+            del broker.accounts[name]
+        raise
+    broker.config, broker.loaded_ns = new, time.time_ns()
+    for name in fresh_accounts:
+        if broker.system is not None:
+            broker.system.add(broker.accounts[name])
+    await broker.attach_jetstream(new)
+    broker.clients.entrance.tls = tls
+    _take_info(broker)
+    take_over(broker.clients, new, known)
+    recheck = new.leafnodes.authorization is None and bool(changed(old, new) & {"accounts", "authorization"})
+    await broker.links.take_over(new, links, admit, recheck=recheck)
+    _forget_accounts(broker, new)
+    broker.on_reloaded()
+
+
+def _take_info(broker: "Broker") -> None:
+    """What clients to come are told."""
+    info = broker.clients.info_fields
+    if not info.get("ldm"):
+        info.pop("connect_urls", None)
+        info.update(identity.info_fields(broker.config, broker.server_id, broker.port))
+
+
+def _forget_accounts(broker: "Broker", new: Config) -> None:
+    """Accounts that are no more; their clients are closed by now."""
+    kept = {GLOBAL_ACCOUNT, broker.system_account, *new.accounts}
+    for name in broker.accounts.keys() - kept:
+        if broker.system is not None:
+            broker.system.remove(broker.accounts[name])
+        del broker.accounts[name]
