@@ -5,7 +5,7 @@ The next to go by age is at the old end of the window; those with a TTL of their
 
 from typing import TYPE_CHECKING
 
-from leafnode.stream import times
+from leafnode.stream import intake, times
 from leafnode.stream.contents import Weight
 from leafnode.stream.expiry import MARKER_SIGN, NEVER, Expiry
 
@@ -29,6 +29,16 @@ class Aging:
         self._stream.changes().expiries.append((seq, kept))
         if kept != NEVER:
             self._stream.around.timers.arm(self, abs(kept))
+
+    def taken(self, seq: int, headers: bytes, ttl: int, now_ns: int) -> None:
+        """A message that may have a time of its own: a TTL, or, being a marker itself, that it leaves none."""
+        if ttl == intake.NEVER:
+            self.keep(seq, NEVER)
+            return
+        is_marker = bool(self._stream.config.subject_delete_marker_ttl) and intake.is_marker(headers)
+        lifetime = ttl or (self._stream.config.max_age if is_marker else 0)
+        if lifetime:
+            self.keep(seq, (now_ns + lifetime) * (MARKER_SIGN if is_marker else 1))
 
     def kept_by_age(self, time_ns: int) -> None:
         """A message was taken on a stream with max_age."""

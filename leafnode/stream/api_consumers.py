@@ -22,18 +22,6 @@ NAME_LENGTH = 8  # characters of a name made here
 _PAGE: dict[str, schema.Kind] = {"offset": schema.integer}
 _PAUSE: dict[str, schema.Kind] = {"pause_until": schema.moment}
 _RESET: dict[str, schema.Kind] = {"seq": schema.unsigned}
-NO_CONSUMER: dict[str, object] = {
-    "stream_name": "",
-    "name": "",
-    "created": times.ZERO_TIME,
-    "delivered": {"consumer_seq": 0, "stream_seq": 0},
-    "ack_floor": {"consumer_seq": 0, "stream_seq": 0},
-    "num_ack_pending": 0,
-    "num_redelivered": 0,
-    "num_waiting": 0,
-    "num_pending": 0,
-    "ts": times.ZERO_TIME,
-}
 _EMPTY_PAGE: dict[str, object] = {"total": 0, "offset": 0, "limit": 0, "consumers": []}
 _NOT_PAUSED: dict[str, object] = {"paused": False, "pause_until": times.ZERO_TIME}
 
@@ -44,17 +32,15 @@ class ConsumerApi:
     def __init__(self, jetstream: "JetStream", api: Api) -> None:
         self._js = jetstream
         self._around = jetstream.around
-        create = Endpoint(self.create, "consumer_create_response", NO_CONSUMER)
+        create = Endpoint(self.create, "consumer_create_response")
         api.endpoint("CONSUMER.CREATE", create, tokens=-1)
-        api.endpoint(
-            "CONSUMER.DURABLE.CREATE", Endpoint(self.create_durable, "consumer_create_response", NO_CONSUMER), tokens=2
-        )
-        api.endpoint("CONSUMER.INFO", Endpoint(self.info, "consumer_info_response", NO_CONSUMER), tokens=2)
+        api.endpoint("CONSUMER.DURABLE.CREATE", Endpoint(self.create_durable, "consumer_create_response"), tokens=2)
+        api.endpoint("CONSUMER.INFO", Endpoint(self.info, "consumer_info_response"), tokens=2)
         api.endpoint("CONSUMER.NAMES", Endpoint(self.names, "consumer_names_response", _EMPTY_PAGE), tokens=1)
         api.endpoint("CONSUMER.LIST", Endpoint(self.listing, "consumer_list_response", _EMPTY_PAGE), tokens=1)
-        api.endpoint("CONSUMER.DELETE", Endpoint(self.delete, "consumer_delete_response", {"success": False}), tokens=2)
+        api.endpoint("CONSUMER.DELETE", Endpoint(self.delete, "consumer_delete_response"), tokens=2)
         api.endpoint("CONSUMER.PAUSE", Endpoint(self.pause, "consumer_pause_response", _NOT_PAUSED), tokens=2)
-        api.endpoint("CONSUMER.RESET", Endpoint(self.reset, "consumer_reset_response", NO_CONSUMER), tokens=2)
+        api.endpoint("CONSUMER.RESET", Endpoint(self.reset, "consumer_reset_response"), tokens=2)
         api.raw("CONSUMER.MSG.NEXT", self.next)
 
     # create ------------------------------------------------------------------------------------------------------
@@ -251,7 +237,7 @@ class ConsumerApi:
             paused=paused,
             pause_until=times.to_text(until if paused else 0),
         )
-        shown: dict[str, object] = {"paused": paused, "pause_until": times.to_text(until if paused else 0)}
+        shown: dict[str, object] = {"paused": paused, "pause_until": times.to_text(until)}
         if paused:
             shown["pause_remaining"] = until - now
         self._around.journal.after(lambda _failure: request.answer(shown))

@@ -44,9 +44,7 @@ class MessageApi:
         self._js = jetstream
         self._around = jetstream.around
         api.endpoint("STREAM.MSG.GET", Endpoint(self.get, "stream_msg_get_response"), tokens=1)
-        api.endpoint(
-            "STREAM.MSG.DELETE", Endpoint(self.delete, "stream_msg_delete_response", {"success": False}), tokens=1
-        )
+        api.endpoint("STREAM.MSG.DELETE", Endpoint(self.delete, "stream_msg_delete_response"), tokens=1)
         api.raw("DIRECT.GET", self.direct)
 
     def get(self, request: Request) -> None:

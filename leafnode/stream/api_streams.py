@@ -24,23 +24,7 @@ _INFO: dict[str, schema.Kind] = {
     "offset": schema.integer,
 }
 _PURGE: dict[str, schema.Kind] = {"filter": schema.text, "seq": schema.unsigned, "keep": schema.unsigned}
-_NO_PAGE = {"total": 0, "offset": 0, "limit": 0}
-NO_STREAM: dict[str, object] = {
-    "config": StreamConfig(
-        max_consumers=0, max_msgs=0, max_bytes=0, max_msgs_per_subject=0, max_msg_size=0, num_replicas=0
-    ).to_json(),
-    "created": times.ZERO_TIME,
-    "state": {
-        "messages": 0,
-        "bytes": 0,
-        "first_seq": 0,
-        "first_ts": times.ZERO_TIME,
-        "last_seq": 0,
-        "last_ts": times.ZERO_TIME,
-        "consumer_count": 0,
-    },
-    "ts": times.ZERO_TIME,
-}
+_NO_PAGE: dict[str, object] = {"total": 0, "offset": 0, "limit": 0}
 
 
 class StreamApi:
@@ -49,19 +33,17 @@ class StreamApi:
     def __init__(self, jetstream: "JetStream", api: Api) -> None:
         self._js = jetstream
         self._around = jetstream.around
-        api.endpoint("STREAM.CREATE", Endpoint(self.create, "stream_create_response", NO_STREAM), tokens=1)
-        api.endpoint("STREAM.UPDATE", Endpoint(self.update, "stream_update_response", NO_STREAM), tokens=1)
-        api.endpoint("STREAM.INFO", Endpoint(self.info, "stream_info_response", {**_NO_PAGE, **NO_STREAM}), tokens=1)
+        api.endpoint("STREAM.CREATE", Endpoint(self.create, "stream_create_response"), tokens=1)
+        api.endpoint("STREAM.UPDATE", Endpoint(self.update, "stream_update_response"), tokens=1)
+        api.endpoint("STREAM.INFO", Endpoint(self.info, "stream_info_response", _NO_PAGE), tokens=1)
         api.endpoint(
             "STREAM.NAMES", Endpoint(self.names, "stream_names_response", {**_NO_PAGE, "streams": None}), tokens=0
         )
         api.endpoint(
-            "STREAM.LIST", Endpoint(self.listing, "stream_list_response", {**_NO_PAGE, "streams": None}), tokens=0
+            "STREAM.LIST", Endpoint(self.listing, "stream_list_response", {**_NO_PAGE, "streams": []}), tokens=0
         )
-        api.endpoint("STREAM.DELETE", Endpoint(self.delete, "stream_delete_response", {"success": False}), tokens=1)
-        api.endpoint(
-            "STREAM.PURGE", Endpoint(self.purge, "stream_purge_response", {"success": False, "purged": 0}), tokens=1
-        )
+        api.endpoint("STREAM.DELETE", Endpoint(self.delete, "stream_delete_response"), tokens=1)
+        api.endpoint("STREAM.PURGE", Endpoint(self.purge, "stream_purge_response", {"purged": 0}), tokens=1)
 
     # configuration -----------------------------------------------------------------------------------------------
 

@@ -9,18 +9,16 @@ SHAPE: dict[str, schema.Kind] = {
     "durable_name": schema.text,
     "name": schema.text,
     "description": schema.text,
-    "deliver_policy": schema.choice(
-        "delivery policy", "all", "last", "new", "by_start_sequence", "by_start_time", "last_per_subject"
-    ),
+    "deliver_policy": schema.choice("all", "last", "new", "by_start_sequence", "by_start_time", "last_per_subject"),
     "opt_start_seq": schema.unsigned,
     "opt_start_time": schema.moment,
-    "ack_policy": schema.choice("ack policy", "none", "all", "explicit", "flow_control"),
+    "ack_policy": schema.choice("none", "all", "explicit", "flow_control"),
     "ack_wait": schema.integer,
     "max_deliver": schema.integer,
     "backoff": schema.list_of(schema.integer),
     "filter_subject": schema.text,
     "filter_subjects": schema.list_of(schema.text),
-    "replay_policy": schema.choice("replay policy", "instant", "original"),
+    "replay_policy": schema.choice("instant", "original"),
     "rate_limit_bps": schema.unsigned,
     "sample_freq": schema.text,
     "max_waiting": schema.integer,
@@ -41,7 +39,7 @@ SHAPE: dict[str, schema.Kind] = {
     "metadata": schema.strings_by_name,
     "pause_until": schema.moment,
     "priority_groups": schema.list_of(schema.text),
-    "priority_policy": schema.choice("priority policy", "", "none", "overflow", "pinned_client", "prioritized"),
+    "priority_policy": schema.choice("", "none", "overflow", "pinned_client", "prioritized"),
     "priority_timeout": schema.integer,
 }
 REQUEST_SHAPE: dict[str, schema.Kind] = {

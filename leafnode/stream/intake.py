@@ -8,6 +8,7 @@ import dataclasses
 
 from leafnode.errors import ApiError
 from leafnode.stream import faults, times
+from leafnode.wire import headers as header_block
 
 HEADERS_MAX = 64 * 1024  # bytes; nats-server's limit for stored headers
 DIGITS_MAX = 20  # of a sequence: all that 64 bits hold
@@ -46,6 +47,15 @@ def read(headers: bytes) -> Wishes | None:
         if name.startswith(b"Nats-"):
             _take(wishes, name, value.strip())
     return wishes
+
+
+def is_marker(block: bytes) -> bool:
+    """Whether a message says that its subject is gone: the server's marker, or a key's purge. It leaves no marker of
+    its own when it expires (measured against nats-server; `KV-Operation: DEL` does leave one).
+    """
+    return header_block.get(block, b"Nats-Marker-Reason") is not None or (
+        header_block.get(block, b"KV-Operation") == b"PURGE"
+    )
 
 
 def _take(wishes: Wishes, name: bytes, value: bytes) -> None:

@@ -72,7 +72,7 @@ class JetStream:
             raise faults.fault(faults.STREAM_GENERAL, f"{verb}: not supported by this server")
 
         for verb, kind in _CLUSTERED.items():
-            self.api.endpoint(verb, Endpoint(no_cluster, kind, {"success": False}), tokens=-1)
+            self.api.endpoint(verb, Endpoint(no_cluster, kind), tokens=-1)
         for verb in _NOT_BUILT:
             self.api.endpoint(verb, Endpoint(not_built, verb.lower().replace(".", "_") + "_response", {}), tokens=-1)
 
@@ -356,7 +356,6 @@ class JetStream:
     # account info ------------------------------------------------------------------------------------------------
 
     def _info(self, request: Request) -> None:
-        request.needs_empty_body()
         limits = self.around.limits
         memory = [stream for stream in self.streams.values() if stream.config.storage == "memory"]
         disk = [stream for stream in self.streams.values() if stream.config.storage != "memory"]

@@ -54,7 +54,9 @@ def read(value: Any, shape: Mapping[str, Kind]) -> dict[str, Any]:
         except Mismatch as error:
             text = str(error)
             raise Mismatch(
-                text if text.startswith("json:") else f"json: cannot unmarshal {text} into Go struct field {key}"
+                text
+                if text.startswith(("json:", "can not"))
+                else f"json: cannot unmarshal {text} into Go struct field {key}"
             ) from None
     return found
 
@@ -105,10 +107,10 @@ def moment(value: Any) -> int:
         raise Mismatch(f"json: {error}") from None
 
 
-def choice(go_type: str, *allowed: str) -> Kind:
+def choice(*allowed: str) -> Kind:
     def check(value: Any) -> str:
         if text(value) not in allowed:
-            raise Mismatch(f'json: can not unmarshal "{value}" as {go_type}')
+            raise Mismatch("can not unmarshal " + json.dumps(json.dumps(value)))
         return str(value)
 
     return check

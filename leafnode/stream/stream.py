@@ -19,7 +19,6 @@ from leafnode.stream import admission, faults, intake, schema
 from leafnode.stream.aging import Aging
 from leafnode.stream.contents import Contents, Subject
 from leafnode.stream.duplicates import Duplicates
-from leafnode.stream.expiry import NEVER
 from leafnode.stream.intake import Wishes
 from leafnode.stream.journal import StreamChanges, StreamState
 from leafnode.stream.loaded import LoadedContents
@@ -235,8 +234,8 @@ class Stream:
         self.around.journal.weigh(size)
         if self._republisher is not None:
             changes.previous[seq] = replaced
-        if ttl:
-            self.aging.keep(seq, NEVER if ttl == intake.NEVER else now + ttl)
+        if ttl or (headers and self.config.subject_delete_marker_ttl):
+            self.aging.taken(seq, headers, ttl, now)
         if wishes is not None and wishes.rollup:
             self.retention.roll_up(wishes.rollup, entry, seq, replaced, replaced_size)
         if self._evicts:
