@@ -35,8 +35,6 @@ SILENCE_SECONDS = 1.5  # not answered within: silence, which is compared as well
 VERSIONS = "_nats."  # metadata that a server adds about itself
 EXCEPTIONS: dict[str, str] = {
     "STREAM.SNAPSHOT.S": "a backup is a copy of the database file; through the API it is an error",
-    "INFO with a body": "a body that means nothing is refused, as it is for the other requests without one",
-    "CONSUMER.PAUSE.S.pull": "a pause until a time in the past is answered as no pause; nats-server repeats the time",
 }
 """Requests whose answers differ, and why."""
 
