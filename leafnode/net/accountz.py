@@ -31,7 +31,7 @@ def subsz(server_id: str, now_ns: int, asked: Subsz, accounts: Mapping[str, Acco
     body: dict[str, Any] = {"server_id": server_id, "now": rfc3339(now_ns), **sublist_stats(chosen)}
     offset, limit = max(asked.offset, 0), asked.limit if asked.limit > 0 else LIMIT
     found: list[tuple[Account, Subscription]] = []
-    if asked.subs or test:
+    if asked.subs:
         found = [
             (account, sub)
             for account in chosen

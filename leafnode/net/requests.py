@@ -112,6 +112,8 @@ class Requests:
 
     def _of_server(self, word: str, request: Request) -> Answer:
         server = self._server()
+        if word == "IDZ":  # answered by everybody
+            return {name: server[name] for name in ("name", "host", "id")}
         asked = ServerFilter.from_json(request.body)
         if not asked.accepts(
             server_name=server["name"],
@@ -121,8 +123,6 @@ class Requests:
             tags=tuple(server.get("tags", ())),
         ):
             return None
-        if word == "IDZ":
-            return {name: server[name] for name in ("name", "host", "id")}
         if word == "STATSZ":
             return {"server": server, "statsz": self._figures.statsz()}
         if word in ("IPQUEUESZ", "RAFTZ"):
