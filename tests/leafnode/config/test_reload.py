@@ -6,7 +6,7 @@ import pytest
 
 from leafnode.config.load import load_text
 from leafnode.config.options import Config
-from leafnode.config.reload import RELOADABLE, changed, refusal
+from leafnode.config.reload import RELOADABLE, changed, refusal, report
 
 
 def test_users_limits_and_logging_may_change() -> None:
@@ -32,8 +32,50 @@ def test_addresses_names_and_stores_may_not(text: str, words: str) -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    new = load_text('leafnodes { remotes: [ { url: "nats://u:s3cret@h" } ] }')
-    assert "s3cret" not in refusal(load_text("port: 4222"), new)
+    old = load_text('leafnodes { remotes: [ { url: "nats://u:s3cret@h" } ] }')
+    new = load_text('leafnodes { remotes: [ { url: "nats://u:s3cret@h", no_randomize: true } ] }')
+    told = refusal(old, new)
+    assert "no_randomize" in told
+    assert "s3cret" not in told
+    assert "s3cret" not in " ".join(report(load_text("port: 4222"), old))
+
+
+def remotes(*more: str) -> Config:
+    return load_text("leafnodes { remotes: [ " + ", ".join(f'{{ url: "nats://{one} }}' for one in more) + " ] }")
+
+
+def test_remotes_may_come_go_and_be_disabled() -> None:
+    one = remotes('a:1"')
+    assert refusal(one, remotes('a:1"', 'b:1"')) == ""
+    assert refusal(one, remotes('b:1"')) == ""
+    assert refusal(one, remotes('a:1", disabled: true')) == ""
+    assert "deny_imports" in refusal(one, remotes('a:1", deny_imports: "x"'))
+    assert "leafnodes.reconnect_s" in refusal(one, load_text('leafnodes { reconnect: "9s" }'))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("A { jetstream: enabled }", "A { }", "JetStream from account 'A'"),
+        ("A { jetstream: enabled }, B { }", "B { }", "JetStream from account 'A'"),
+        ("A { }", "A { jetstream: { max_file: 1GB } }, B { jetstream: enabled }", ""),
+        ("A { }, B { }", "A { users: [ { user: a, password: a } ] }", ""),
+    ],
+)
+def test_of_accounts_a_part_may_change(old: str, new: str, words: str) -> None:
+    told = refusal(load_text(f"accounts {{ {old} }}"), load_text(f"accounts {{ {new} }}"))
+    assert words in told
+    assert bool(told) == bool(words)
+
+
+def test_the_first_account_takes_jetstream_with_it() -> None:
+    assert "JetStream" in refusal(load_text("port: 4222"), load_text("accounts { A { } }"))
+
+
+def test_the_report_names_what_changed() -> None:
+    old, new = load_text("max_payload: 5"), load_text("max_payload: 6\nauthorization { token: s3cret }")
+    assert report(old, new) == ["authorization", "max_payload = 6 (was 5)"]
+    assert report(old, old) == []
 
 
 def test_only_options_are_listed() -> None:
