@@ -15,6 +15,7 @@ from pathlib import Path
 
 from leafnode import identity
 from leafnode.access import authenticator, leaf_admission
+from leafnode.accounts import domain_mappings, furnish
 from leafnode.base.notify import Notifier
 from leafnode.config.options import GLOBAL_ACCOUNT, AccountJetStream, Config, JetStreamConfig
 from leafnode.errors import LeafnodeError, StoreError
@@ -27,7 +28,7 @@ from leafnode.net.storage import Storage
 from leafnode.net.system import SystemAccount
 from leafnode.net.tls import ServerTls
 from leafnode.reloading import reload
-from leafnode.route.account import Account, Mapping
+from leafnode.route.account import Account
 from leafnode.route.leaf import Leaf
 from leafnode.stream.jetstream import JetStream
 from leafnode.stream.surroundings import Limits as JetStreamAccountLimits
@@ -63,6 +64,7 @@ class Broker:
         for name in dict.fromkeys((GLOBAL_ACCOUNT, *config.accounts, self.system_account)):
             if name:
                 self.accounts[name] = Account(name, random.randrange)
+        furnish(config, self.accounts)
         self.clients = ClientHost(
             info={},
             authenticator=authenticator(config),
@@ -135,7 +137,7 @@ class Broker:
                 running.around.take_limits(limits)
                 continue
             account = self.accounts[name]
-            account.mappings += domain_mappings(domain)
+            account.map(domain_mappings(domain))
             self.jetstreams[name] = await self.storage.attach(
                 account, domain=domain, server_name=self.server_name, limits=limits
             )
@@ -352,16 +354,6 @@ def account_limits(server: JetStreamConfig, account: AccountJetStream) -> JetStr
 def lower(one: int, two: int) -> int:
     """The lower of two limits, of which a negative one is none."""
     return max(one, two) if one < 0 or two < 0 else min(one, two)
-
-
-def domain_mappings(domain: str) -> list[Mapping]:
-    """Requests to `$JS.<domain>.API.…` are requests to us (spec leafnode-protocol section 8)."""
-    if not domain:
-        return []
-    ours = f"$JS.{domain}.API.".encode()
-    verbs = (b"INFO", b"STREAM.", b"CONSUMER.", b"DIRECT.", b"META.", b"SERVER.", b"ACCOUNT.")
-    api = [Mapping(ours + verb, b"$JS.API." + verb) for verb in verbs]
-    return [*api, Mapping(ours + b"$KV.", b"$KV."), Mapping(ours + b"$OBJ.", b"$OBJ.")]
 
 
 def ignore(_failure: str) -> None:

@@ -319,10 +319,21 @@ def mappings(value: Value, notes: Notes) -> tuple[MappingConfig, ...]:
             destinations = (_destination(target, notes),)
         else:
             destinations = each(_destination)(target, notes)
-        if sum(destination.weight_percent for destination in destinations if not destination.cluster) > 100:
-            raise wrong(target, f"mapping of {source!r}: the total weight needs to be <= 100")
+        _check_shares(source, destinations, target)
         found.append(MappingConfig(source=source, destinations=destinations))
     return tuple(found)
+
+
+def _check_shares(source: str, destinations: tuple[Destination, ...], value: Value) -> None:
+    """Destinations for one cluster, or for all, are a list of their own."""
+    for cluster in {destination.cluster for destination in destinations}:
+        entries = [destination for destination in destinations if destination.cluster == cluster]
+        if sum(entry.weight_percent for entry in entries) > 100:
+            raise wrong(value, f"mapping of {source!r}: the total weight needs to be <= 100")
+        names = [entry.subject for entry in entries]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise wrong(value, f"mapping of {source!r}: duplicate entry for {twice!r}")
 
 
 ACCOUNT = Table(

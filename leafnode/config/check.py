@@ -15,7 +15,8 @@ from leafnode.config.options import (
     LeafRemote,
 )
 from leafnode.errors import ConfigError
-from leafnode.route.subject import is_subset
+from leafnode.route.subject import is_subset, is_valid
+from leafnode.route.transform import Transform, TransformError
 
 LAME_DUCK_LEAST_S = 30.0  # nats-server's minimum: shorter, clients reconnect in a herd
 
@@ -36,6 +37,7 @@ def _problems(config: Config) -> Iterator[str]:
     yield from _users(config)
     yield from _account_references(config)
     yield from _remotes(config)
+    yield from _mappings(config)
     for account in config.accounts.values():
         yield from _sharing(config, account)
 
@@ -110,6 +112,25 @@ def _remote_urls(remote: LeafRemote) -> Iterator[str]:
         yield "a remote's urls cannot mix websocket (ws, wss) and plain ones: make two remotes"
     if any(not 0 < url.port <= 65535 for url in remote.urls):
         yield "a remote's url needs a port from 1 to 65535"
+
+
+def _mappings(config: Config) -> Iterator[str]:
+    for mapping in (*config.mappings, *(one for account in config.accounts.values() for one in account.mappings)):
+        if not is_valid(mapping.source.encode()):
+            yield f"mappings: subject {mapping.source!r} is not a valid subject"
+        for destination in mapping.destinations:
+            problem = _unfit(mapping.source, destination.subject)
+            if problem:
+                yield f'Error adding mapping for "{mapping.source}" to "{destination.subject}" : {problem}'
+
+
+def _unfit(source: str, destination: str) -> str:
+    """Why there is no transform from source to destination; empty: there is."""
+    try:
+        Transform(source, destination)
+    except TransformError as error:
+        return str(error)
+    return "" if destination else "invalid mapping destination: it is empty"
 
 
 def _sharing(config: Config, account: AccountConfig) -> Iterator[str]:

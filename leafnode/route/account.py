@@ -12,9 +12,10 @@ Rules of delivery (spec client-protocol section 6, leafnode-protocol section 2):
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+from leafnode.route.mapping import Mapping, Mappings
 from leafnode.route.message import Message, Sink, Subscription
 from leafnode.route.subject import is_literal
 from leafnode.route.sublist import Sublist
@@ -80,13 +81,6 @@ class Matched(NamedTuple):
     route: Route
 
 
-class Mapping(NamedTuple):
-    """Publishes to `source` + rest go to `target` + rest (spec leafnode-protocol section 8)."""
-
-    source: bytes
-    target: bytes
-
-
 class Account:
     """One subject space. Knows subscriptions; knows neither sockets nor streams."""
 
@@ -96,7 +90,7 @@ class Account:
         self.subscriptions = Sublist()
         self.routes: OrderedDict[bytes, Matched] = OrderedDict()
         self.interest_listeners: list[Callable[[Subscription, bool], None]] = []
-        self.mappings: list[Mapping] = []
+        self.mappings: Mappings | None = None
         self.connections = 0
         self._unknown = 0  # subjects met that were not remembered
         self._choose = choose
@@ -147,7 +141,7 @@ class Account:
         plain: list[Subscription] = []
         links: dict[Link, None] = {}
         groups: dict[bytes, list[Subscription]] = {}
-        simple = not self.mappings or not subject.startswith(_MAPPED)
+        simple = self.mappings is None or not self.mappings.concerns(subject)
         for sub in self.subscriptions.match(subject):
             if sub.queue:
                 groups.setdefault(sub.queue, []).append(sub)
@@ -174,7 +168,7 @@ class Account:
 
         None: ask `match`, because something is not that simple or there is room to remember the answer.
         """
-        if len(self.routes) < ROUTES_MAX or (self.mappings and subject.startswith(_MAPPED)):
+        if len(self.routes) < ROUTES_MAX or (self.mappings is not None and self.mappings.concerns(subject)):
             return None
         self._unknown += 1
         if not self._unknown % ADMIT_ONE_IN:
@@ -272,16 +266,16 @@ class Account:
             reached += link.forward(message, to, names, plain=False)
         return reached
 
-    def mapped(self, subject: bytes) -> bytes:
-        """The subject that a publish to `subject` really goes to."""
-        if self.mappings and subject.startswith(_MAPPED):
-            for source, target in self.mappings:
-                if subject.startswith(source):
-                    return target + subject[len(source) :]
-        return subject
+    def map(self, mappings: Iterable[Mapping]) -> None:
+        """Add subject mappings, after those that are there."""
+        known = self.mappings.all if self.mappings is not None else ()
+        self.set_mappings((*known, *mappings))
 
-
-_MAPPED = b"$JS."  # the only mappings there are begin so: JetStream domains
+    def set_mappings(self, mappings: Iterable[Mapping]) -> None:
+        """These and no others."""
+        wanted = tuple(mappings)
+        self.mappings = Mappings(wanted) if wanted else None
+        self.forget_all_routes()
 
 
 class _Served(NamedTuple):

@@ -26,6 +26,7 @@ from typing import Any
 
 from leafnode.errors import ProtocolError
 from leafnode.route.account import Account
+from leafnode.route.mapping import DROPPED
 from leafnode.route.message import Message, Sink, Subscription
 from leafnode.route.subject import is_literal, is_subset, is_valid, matches
 from leafnode.wire import control
@@ -266,8 +267,9 @@ class Leaf:
         self.up = True
         loop = LOOP_PREFIX + self.options.loop_id
         self._say(b"LS+ " + loop + CRLF)
-        for mapping in self.account.mappings:
-            self._say(b"LS+ " + mapping.source + (b">" if mapping.source.endswith(b".") else b"") + CRLF)
+        for mapping in self.account.mappings.all if self.account.mappings is not None else ():
+            if self._is_wanted(mapping.source):
+                self._say(b"LS+ " + mapping.source + CRLF)
         for sub in self.account.subscriptions.all():
             self._interest_changed(sub, added=True)
         self.account.interest_listeners.append(self._interest_changed)
@@ -373,10 +375,13 @@ class Leaf:
             reply, glued = unglue(reply)
             shown = glued or subject
         only: Sequence[bytes] | None = op.queues
-        mapped = self.account.mapped(subject)
-        if mapped is not subject:
-            subject = shown = mapped
-            only = None
+        if self.account.mappings is not None:
+            mapped = self.account.mappings.apply(subject)
+            if mapped == DROPPED:
+                return
+            if mapped != subject:
+                subject = shown = mapped
+                only = None
         self.account.publish(Message(shown, reply, block, payload), origin=self, to=subject, only_queues=only)
 
     def _refuse(self, subject: bytes) -> None:

@@ -376,13 +376,15 @@ class Session:
         return stop
 
     def _publish(self, message: Message, line: bytes, op: control.Pub) -> None:
-        if not self._allowed(message):
-            return
         account = self.account
         assert account is not None
-        if account.mappings:
-            message = message._replace(subject=account.mapped(message.subject))
-        reached = account.publish(message, origin=self, echo=self.echo)
+        if self.pedantic and not is_publishable(op.subject):
+            self._error("Invalid Publish Subject")
+        if account.mappings is not None:
+            message = message._replace(subject=account.mappings.apply(op.subject))
+        if not self._allowed(message):
+            return
+        reached = account.publish(message, origin=self, echo=self.echo) if message.subject else 0
         if not reached and message.reply and self.no_responders:
             self._answer_no_responders(message)
         if self._remembers and not message.reply:
@@ -405,8 +407,6 @@ class Session:
         if reply and reply.startswith(RESERVED_REPLIES):
             self._permission_error(b'Publish with Reply of "%b"' % reply)
             return False
-        if self.pedantic and not is_publishable(message.subject):
-            self._error("Invalid Publish Subject")
         if self._permissions is not None and not self._permitted(message.subject):
             self._permission_error(b'Publish to "%b"' % message.subject)
             return False

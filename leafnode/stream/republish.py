@@ -3,9 +3,9 @@
 from typing import Any
 
 from leafnode.route.message import Message
+from leafnode.route.transform import Transform
 from leafnode.stream import times
 from leafnode.stream.stored import Stored
-from leafnode.stream.transform import Transform
 from leafnode.wire import headers as header_block
 
 

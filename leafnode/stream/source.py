@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 from leafnode.errors import ApiError
 from leafnode.route.message import Message, Subscription
+from leafnode.route.transform import Transform
 from leafnode.stream import ack, intake, schema, times
 from leafnode.stream.api import LEVEL_HEADER
 from leafnode.stream.stored import Stored
 from leafnode.stream.stream import Stream, error_json
 from leafnode.stream.stream_config import source_to_json
-from leafnode.stream.transform import Transform
 from leafnode.wire import headers as header_block
 
 ANSWER_NS = 30 * times.SECOND  # how long an origin may take to make the consumer; nats-server's

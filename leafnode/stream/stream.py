@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from leafnode.errors import ApiError
 from leafnode.route.message import Message, Subscription
+from leafnode.route.transform import Transform
 from leafnode.stream import admission, faults, intake, schema
 from leafnode.stream.aging import Aging
 from leafnode.stream.contents import Contents, Subject
@@ -29,7 +30,6 @@ from leafnode.stream.retention import Retention
 from leafnode.stream.stored import Stored, file_size, memory_size
 from leafnode.stream.stream_config import StreamConfig
 from leafnode.stream.surroundings import Surroundings
-from leafnode.stream.transform import Transform
 from leafnode.wire import headers as header_block
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import Any
 
 from leafnode.errors import ApiError
 from leafnode.route.subject import is_valid, overlap
+from leafnode.route.transform import Transform, TransformError
 from leafnode.stream import faults, schema, times
 from leafnode.stream.stream_config import StreamConfig
 from leafnode.stream.surroundings import Limits
-from leafnode.stream.transform import Transform, TransformError
 
 NAME_MAX = 255  # characters
 DESCRIPTION_MAX = 4096  # bytes

@@ -2,8 +2,9 @@
 
 import json
 
-from leafnode.route.account import Account, Mapping
+from leafnode.route.account import Account
 from leafnode.route.leaf import Leaf, LeafOptions, unglue
+from leafnode.route.mapping import Mapping
 from leafnode.route.message import Message
 from tests.leafnode.route.host import FakeHost, said
 
@@ -118,7 +119,7 @@ def test_jetstream_of_one_side_never_leaks_to_the_other() -> None:
 
 def test_our_domain_is_offered_and_mapped_to_our_api() -> None:
     host = FakeHost()
-    host.account.mappings.append(Mapping(b"$JS.d.API.STREAM.", b"$JS.API.STREAM."))
+    host.account.map([Mapping("$JS.d.API.STREAM.>", [("$JS.API.STREAM.>", 100)])])
     leaf = link(host.account)
     assert b"LS+ $JS.d.API.STREAM.>\r\n" in text(leaf)
     alice = host.client()
