@@ -2,6 +2,7 @@
 
 import json
 import signal
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from tests.conformance.conftest import MAKERS
 from tests.conformance.raw import Wire
+from tests.support.certificates import Authority, Pair
+from tests.support.ports import free_port
 from tests.support.servers import Broker
 
 DEADLINE_S = 10.0
@@ -178,3 +181,63 @@ def test_the_log_follows(start: Callable[[str], Site]) -> None:
     while "[DBG]" not in site.broker.output(mark):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_certificates_are_read_again(start: Callable[[str], Site], tmp_path: Path) -> None:
+    """The files change, the configuration does not: those who come now see the new certificate."""
+    authority = Authority(tmp_path / "pki")
+    one, two = authority.server("one"), authority.server("two")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+
+    def use(pair: Pair) -> None:
+        cert.write_bytes(pair.cert.read_bytes())
+        key.write_bytes(pair.key.read_bytes())
+
+    def shown() -> bytes:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(authority.ca)
+        with Wire(site.port) as wire, context.wrap_socket(wire.socket, server_hostname="localhost") as secure:
+            return secure.getpeercert(binary_form=True) or b""
+
+    use(one)
+    block = f'tls {{ cert_file: "{cert}", key_file: "{key}" }}'
+    site = start(block)
+    first = shown()
+    use(two)
+    site.change(block)
+    assert shown() != first
+    cert.write_text("no certificate")
+    site.change(f"{block}\nmax_payload: 7", FAILED)
+    assert shown() != first
+
+
+def test_links_come_and_go(start: Callable[[str], Site]) -> None:
+    port = free_port()
+    hub = start(f'leafnodes {{ listen: "127.0.0.1:{port}" }}')
+    with hub.connect() as here:
+        here.send(b"SUB news 1\r\nPING\r\n")
+        here.until(b"PONG\r\nPONG\r\n")
+        site = start("")
+        with site.connect() as there:
+            there.until(b"PONG\r\n")
+            site.change(f'leafnodes {{ remotes: [ {{ url: "nats-leaf://127.0.0.1:{port}" }} ] }}')
+            here.socket.settimeout(0.05)
+            arrived = b""
+            deadline = time.monotonic() + DEADLINE_S
+            while not arrived:
+                assert time.monotonic() < deadline
+                there.send(b"PUB news 2\r\nhi\r\n")
+                try:
+                    arrived = here.until(b"hi\r\n")
+                except TimeoutError:
+                    continue
+            site.change("")
+            mark = hub.broker.log.stat().st_size
+            there.send(b"SUB other 1\r\nPING\r\n")
+            there.until(b"PONG\r\n")
+            here.send(b"PUB other 4\r\nlost\r\nPING\r\n")
+            here.socket.settimeout(DEADLINE_S)
+            assert here.until(b"PONG\r\n")
+            there.send(b"PUB other 4\r\nhere\r\n")
+            assert b"lost" not in there.until(b"here\r\n")
+            assert site.broker.alive(), hub.broker.output(mark)
