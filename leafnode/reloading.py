@@ -94,3 +94,4 @@ def _forget_accounts(broker: "Broker", new: Config) -> None:
         if broker.system is not None:
             broker.system.remove(broker.accounts[name])
         del broker.accounts[name]
+        broker.clients.gone.moved.pop(name, None)

@@ -94,7 +94,9 @@ def account_detail(
     }
 
 
-def account_stat(account: Account, clients: int, leafs: int, moved: Counter[str], over_leafs: Counter[str]) -> Any:
+def account_stat(
+    account: Account, clients: int, leafs: int, moved: Counter[str], over_leafs: Counter[str]
+) -> dict[str, Any]:
     """One entry of /accstatz and of account_connections events. `moved` is by clients."""
     return {
         "acc": account.name,

@@ -23,7 +23,11 @@ from leafnode.net.sockets import TRAFFIC, Row
 from leafnode.net.storage import Storage
 from leafnode.net.varz import JetStreamFigures, Snapshot, Traffic, varz
 from leafnode.route.account import Account
+from leafnode.route.session import Session
 from leafnode.stream.jetstream import JetStream
+
+_Counts = Counter[str]  # by account
+_Moved = dict[str, Counter[str]]  # messages and bytes by account
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -235,28 +239,40 @@ class Figures:
 
     def account_stats(self) -> list[dict[str, Any]]:
         """One entry an account."""
-        running = self._running
-        clients, leafs, moved = self._clients_of(), self._leafs_of(), self._moved()
-        over = self._moved_over_links()
-        nothing: Counter[str] = Counter()
-        return [
-            accountz.account_stat(
-                account, clients[name], leafs[name], moved.get(name, nothing), over.get(name, nothing)
-            )
-            for name, account in running.accounts.items()
-        ]
+        counts = self._counts()
+        return [self._stat(account, *counts) for account in self._running.accounts.values()]
 
-    def _clients_of(self) -> Counter[str]:
-        sessions = (connection.session for connection in self._running.clients.connections.values())
-        return Counter(session.account.name for session in sessions if session.account and not session.closing)
+    def account_stat(self, name: str) -> dict[str, Any] | None:
+        """One account's entry; None: there is no such account."""
+        account = self._running.accounts.get(name)
+        return self._stat(account, *self._counts(name)) if account is not None else None
 
-    def _leafs_of(self) -> Counter[str]:
+    def _stat(self, account: Account, clients: _Counts, leafs: _Counts, moved: _Moved, over: _Moved) -> dict[str, Any]:
+        name, nothing = account.name, Counter[str]()
+        over_leafs = over.get(name, nothing)
+        return accountz.account_stat(account, clients[name], leafs[name], moved.get(name, nothing), over_leafs)
+
+    def _counts(self, only: str = "") -> tuple[_Counts, _Counts, _Moved, _Moved]:
+        """Clients and links by account, and what they moved."""
+        clients = self._running.clients
+        sessions = list(self._sessions(only))
+        moved = sockets.by_account(clients.gone.moved, sessions)
+        return Counter(name for name, _ in sessions), self._leafs_of(), moved, self._moved_over_links()
+
+    def _sessions(self, only: str = "") -> Iterator[tuple[str, Session]]:
+        """Who is there, with its account; of one account if named."""
+        for connection in self._running.clients.connections.values():
+            session = connection.session
+            if session.account is not None and not session.closing and only in ("", session.account.name):
+                yield session.account.name, session
+
+    def _clients_of(self) -> _Counts:
+        return Counter(name for name, _ in self._sessions())
+
+    def _leafs_of(self) -> _Counts:
         return Counter(view.leaf.account.name for view in self._running.links.up())
 
-    def _moved(self) -> dict[str, Counter[str]]:
-        return sockets.by_account(self._running.clients.gone.moved, self._client_rows())
-
-    def _moved_over_links(self) -> dict[str, Counter[str]]:
+    def _moved_over_links(self) -> _Moved:
         found: dict[str, Counter[str]] = {}
         for uplink in self._running.links.uplinks:
             found.setdefault(uplink.remote.account, Counter()).update(uplink.totals())

@@ -6,6 +6,7 @@ see themselves only.
 """
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -84,7 +85,7 @@ class Requests:
     def _answer(self, request: Request, later: Later) -> Answer:
         match request.words.split("."):
             case ["USER", "INFO"]:
-                return self._said(advisories.user_info(request.asker)) if request.asker else None
+                return self._said(advisories.user_info(request.asker, time.time())) if request.asker else None
             case ["SERVER", "PING"]:
                 return self._of_server("STATSZ", request)
             case ["SERVER", "PING", "CONNZ"] | ["ACCOUNT", "PING", "CONNZ"] if not request.is_system:
@@ -163,7 +164,7 @@ class Requests:
                 missing = f'account "{name}" not jetstream enabled'
                 return self._said(detail) if detail is not None else self._failed(500, missing, data=None)
             case "CONNS":
-                stat = next((stat for stat in figures.account_stats() if stat["acc"] == name), None)
+                stat = figures.account_stat(name)
                 return self._event(advisories.CONNECTIONS, **stat) if stat else None
         return None
 

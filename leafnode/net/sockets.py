@@ -6,7 +6,7 @@ A row is a copy: it stays as it was when the connection is long closed.
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from leafnode.net.varz import rfc3339, uptime
 from leafnode.route.message import Subscription
@@ -128,11 +128,24 @@ class Gone:
             counted["slow_consumers"] += 1
 
 
-def by_account(gone: Mapping[str, Counter[str]], open_rows: Iterable[Row]) -> dict[str, Counter[str]]:
-    """Messages and bytes since the start by account."""
+class Mover(Protocol):
+    """What counts its messages and their bytes."""
+
+    in_msgs: int
+    in_bytes: int
+    out_msgs: int
+    out_bytes: int
+
+
+def by_account(gone: Mapping[str, Counter[str]], live: Iterable[tuple[str, Mover]]) -> dict[str, Counter[str]]:
+    """Messages and bytes since the start by account; `live`: who is there, with its account."""
     sums = {name: Counter(counted) for name, counted in gone.items()}
-    for row in open_rows:
-        sums.setdefault(row.account, Counter()).update({name: getattr(row, name) for name in TRAFFIC})
+    for account, mover in live:
+        counted = sums.setdefault(account, Counter())
+        counted["in_msgs"] += mover.in_msgs
+        counted["in_bytes"] += mover.in_bytes
+        counted["out_msgs"] += mover.out_msgs
+        counted["out_bytes"] += mover.out_bytes
     return sums
 
 

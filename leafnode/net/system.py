@@ -127,14 +127,13 @@ class SystemAccount:
 
     def _count(self, name: str) -> None:
         """How many connections an account has, under both of its subjects."""
-
-        def body() -> dict[str, Any]:
-            stat = next(stat for stat in self._figures.account_stats() if stat["acc"] == name)
-            return self._event(advisories.CONNECTIONS, **stat)
-
-        if name in self._running.accounts:
-            self._tell(f"$SYS.ACCOUNT.{name}.SERVER.CONNS", body)
-            self._tell(f"$SYS.SERVER.ACCOUNT.{name}.CONNS", body)
+        subjects = (f"$SYS.ACCOUNT.{name}.SERVER.CONNS", f"$SYS.SERVER.ACCOUNT.{name}.CONNS")
+        wanted = [subject for subject in subjects if self._account.has_interest(subject.encode())]
+        stat = self._figures.account_stat(name) if wanted else None
+        if stat is not None:
+            body = self._event(advisories.CONNECTIONS, **stat)
+            for subject in wanted:
+                self._tell(subject, lambda: body)
 
     def lame_duck(self) -> None:
         self._tell(f"$SYS.SERVER.{self._running.server_id}.LAMEDUCK", self._server)

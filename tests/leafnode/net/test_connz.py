@@ -96,7 +96,7 @@ def test_the_gone_are_bounded_and_all_counted() -> None:
     for cid in range(CLOSED_MAX + 10):
         gone.add(row(cid, stop_ns=cid, in_msgs=1, reason="Slow Consumer (Pending Bytes)" if cid == 0 else "x"))
     assert len(gone.rows) == CLOSED_MAX
-    moved = by_account(gone.moved, [row(5000, in_msgs=2), row(5001, account="B", out_bytes=4)])
+    moved = by_account(gone.moved, [("A", row(5000, in_msgs=2)), ("B", row(5001, out_bytes=4))])  # type: ignore[list-item]
     assert (moved["A"]["in_msgs"], moved["A"]["slow_consumers"], moved["B"]["out_bytes"]) == (CLOSED_MAX + 12, 1, 4)
     assert gone.moved["A"]["in_msgs"] == CLOSED_MAX + 10  # looking changes nothing
 
