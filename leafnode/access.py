@@ -1,5 +1,6 @@
 """Users of the configuration as the core wants them: clients' users and leaves' users, permissions, credentials."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,17 @@ def authenticator(config: Config) -> Authenticator:
         users.append(guest)
         no_auth_user = guest.name
     return _authenticator(users, token=rules.token, no_auth_user=no_auth_user)
+
+
+def websocket_authenticator(config: Config) -> Authenticator | None:
+    """Who may connect as a websocket client; None: whoever may as a client. Raises ConfigError like `authenticator`."""
+    rules, own = config.websocket, config.websocket.authorization
+    if own.is_required:
+        users = [User(name=own.user, password=own.password)] if own.user else []
+        return _authenticator(users, token=own.token)
+    if rules.no_auth_user:
+        return dataclasses.replace(authenticator(config), no_auth_user=rules.no_auth_user)
+    return None
 
 
 def _authenticator(users: list[User], *, token: str = "", no_auth_user: str = "") -> Authenticator:

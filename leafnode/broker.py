@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from leafnode import identity
-from leafnode.access import authenticator, leaf_admission
+from leafnode.access import authenticator, leaf_admission, websocket_authenticator
 from leafnode.accounts import domain_mappings, furnish
 from leafnode.base.notify import Notifier
 from leafnode.config.options import GLOBAL_ACCOUNT, AccountJetStream, Config, JetStreamConfig
@@ -27,6 +27,7 @@ from leafnode.net.server import ClientHost
 from leafnode.net.storage import Storage
 from leafnode.net.system import SystemAccount
 from leafnode.net.tls import ServerTls
+from leafnode.net.websocket import WebsocketListener
 from leafnode.reloading import reload
 from leafnode.route.account import Account
 from leafnode.route.leaf import Leaf
@@ -61,6 +62,7 @@ class Broker:
         self._reloads: set[asyncio.Task[str]] = set()
         self._storing: asyncio.Task[None] | None = None
         self._listener: asyncio.Server | None = None
+        self.websocket: WebsocketListener | None = None
         for name in dict.fromkeys((GLOBAL_ACCOUNT, *config.accounts, self.system_account)):
             if name:
                 self.accounts[name] = Account(name, random.randrange)
@@ -163,6 +165,9 @@ class Broker:
         self.port = self._listener.sockets[0].getsockname()[1]
         self.clients.info_fields.update(identity.info_fields(config, self.server_id, self.port))
         log.info("Listening for client connections on %s", identity.shown_address(config.host, self.port))
+        if config.websocket.port is not None:
+            self.websocket = WebsocketListener(self.clients, config, websocket_authenticator(config))
+            await self.websocket.start()
 
     async def _start_monitor(self) -> None:
         config = self.config
@@ -228,10 +233,12 @@ class Broker:
 
     def addresses(self) -> dict[str, list[str]]:
         """Where the listeners are, for the ports file."""
-        host = "127.0.0.1" if self.config.host in ("0.0.0.0", "::") else self.config.host
+        host = connectable(self.config.host)
         found = {"nats": [f"nats://{identity.shown_address(host, self.port)}"]}
         if self.monitor is not None:
             found["monitoring"] = [f"http://{identity.shown_address(host, self.http_port)}"]
+        if self.websocket is not None:
+            found["websocket"] = [self.websocket.url(connectable(self.config.websocket.host))]
         return found
 
     # stop --------------------------------------------------------------------------------------------------------
@@ -240,8 +247,7 @@ class Broker:
         """Take no new clients, ask those that are here to go elsewhere, then close them at an even pace."""
         config = self.config
         log.info("Entering lame duck mode, stop accepting new clients")
-        if self._listener is not None:
-            self._listener.close()
+        self._stop_listening()
         if self.system is not None:
             self.system.lame_duck()
         self.clients.announce_lame_duck()
@@ -255,10 +261,14 @@ class Broker:
                 connection.session.fail("", "Server Shutdown")
                 await asyncio.sleep(pause)
 
+    def _stop_listening(self) -> None:
+        for listener in (self._listener, self.websocket):
+            if listener is not None:
+                listener.close()
+
     async def stop(self) -> None:
         """Orderly: what was acknowledged is on disk, what waits for clients is written."""
-        if self._listener is not None:
-            self._listener.close()
+        self._stop_listening()
         if self.monitor is not None:
             await self.monitor.close()
         if self.system is not None:
@@ -313,6 +323,11 @@ def rewrite_files(broker: Broker, ports: PortsFile) -> None:
         ports.move(broker.config.ports_file_dir, broker.addresses())
     except LeafnodeError as error:
         log.error("%s", error)
+
+
+def connectable(host: str) -> str:
+    """Where a listener of all addresses is reached from this machine."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
 
 
 def store_folder(config: JetStreamConfig) -> Path:

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from leafnode import identity
-from leafnode.access import authenticator, leaf_admission
+from leafnode.access import authenticator, leaf_admission, websocket_authenticator
 from leafnode.config.flags import configure
 from leafnode.config.options import GLOBAL_ACCOUNT, Config
 from leafnode.config.reload import changed, refusal, report
@@ -60,6 +60,8 @@ async def _replace(broker: "Broker", old: Config, new: Config) -> None:
         admit = leaf_admission(new, broker.accounts)
         links = broker.links.prepare(new)
         tls = ServerTls(new.tls, optional=new.allow_non_tls) if new.tls else None
+        own = websocket_authenticator(new)
+        websocket = broker.websocket.prepare(new, own) if broker.websocket is not None else None
         start_log(new)
     except LeafnodeError:
         for name in fresh_accounts:
@@ -72,7 +74,9 @@ async def _replace(broker: "Broker", old: Config, new: Config) -> None:
     await broker.attach_jetstream(new)
     broker.clients.entrance.tls = tls
     _take_info(broker)
-    take_over(broker.clients, new, known)
+    take_over(broker.clients, new, known, own)
+    if broker.websocket is not None and websocket is not None:
+        broker.websocket.take_over(websocket)
     recheck = new.leafnodes.authorization is None and bool(changed(old, new) & {"accounts", "authorization"})
     await broker.links.take_over(new, links, admit, recheck=recheck)
     _forget_accounts(broker, new)

@@ -74,6 +74,15 @@ def _users(config: Config) -> Iterator[str]:
         seen.add(name)
     if config.no_auth_user and config.no_auth_user not in seen and not config.operators:
         yield f"no_auth_user {config.no_auth_user!r} is not a user: add it to 'users' of an account or of authorization"
+    yield from _websocket(config, seen)
+
+
+def _websocket(config: Config, users: set[str]) -> Iterator[str]:
+    rules = config.websocket
+    if rules.no_auth_user and rules.no_auth_user not in users and not config.operators:
+        yield f"websocket no_auth_user {rules.no_auth_user!r} not present as user: add it to 'users'"
+    if rules.jwt_cookie and not (config.operators or config.trusted_keys):
+        yield "trusted operators or trusted keys configuration is required for JWT authentication via cookie"
 
 
 def account_names(config: Config) -> set[str]:

@@ -38,6 +38,7 @@ from leafnode.config.section import (
     texts,
     wrong,
 )
+from leafnode.wire.upgrade import is_header, is_origin
 
 OLDEST_LEAF = (2, 8, 0)  # before it, nats-server's leaf CONNECT told no version
 _PINNED = re.compile(r"[0-9a-f]{64}")
@@ -345,6 +346,14 @@ def websocket(value: Value, notes: Notes) -> WebsocketConfig:
     found = WebsocketConfig(**fields)
     if found.port is not None and not found.no_tls and found.tls is None:
         raise wrong(value, "websocket needs a 'tls' block, or 'no_tls: true' behind a proxy")
+    if found.authorization.users:
+        raise wrong(value, "websocket authorization has one user or a token: move users into the top level")
+    for origin in found.allowed_origins:
+        if not is_origin(origin):
+            raise wrong(value, f"{origin!r} is not an origin: write for example https://panel.example.net")
+    for name, text_ in found.headers.items():
+        if not is_header(name, text_):
+            raise wrong(value, f"{name!r} is not a header with a value of one line")
     return found
 
 

@@ -11,7 +11,6 @@ _NO_JWT = "use accounts and users in the file instead of JWTs"
 _REPORTED = "the first failure and the recovery of a link are logged, and nothing in between"
 
 NOT_YET: dict[str, str] = {
-    "websocket": "there is no websocket listener",
     "operator": _NO_JWT,
     "resolver": _NO_JWT,
     "resolver_preload": _NO_JWT,

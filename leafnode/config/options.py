@@ -349,6 +349,11 @@ class WebsocketConfig:
     ping_interval_s: float | None = None
     """None = the server's."""
 
+    def auth_timeout_s(self, server: "Config") -> float:
+        """From the upgrade to CONNECT."""
+        own = self.authorization
+        return own.timeout_s if own.is_required or own.timeout_s != AUTH_TIMEOUT_S else server.authorization.timeout_s
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolverConfig:

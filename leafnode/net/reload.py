@@ -18,13 +18,15 @@ TOO_MANY = "Maximum Connections Exceeded"
 log = logging.getLogger("leafnode")
 
 
-def take_over(host: ClientHost, config: Config, known: Authenticator) -> None:
-    """Everything that clients notice. `known` was made from `config`."""
+def take_over(host: ClientHost, config: Config, known: Authenticator, own: Authenticator | None = None) -> None:
+    """Everything that clients notice. `known` was made from `config`; `own`: for listeners that have their own."""
     before, host.authenticator = host.authenticator, known
     _take_limits(host, config)
     for connection in list(host.connections.values()):
         if connection.entrance.authenticator is None:
             _check_user(host, connection, before, known)
+        elif own is not None:
+            _check_user(host, connection, connection.entrance.authenticator, own)
         connection.take_limits()
     _close_surplus(host)
 

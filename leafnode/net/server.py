@@ -115,6 +115,8 @@ class ClientHost:
         maps = tls is not None and tls.config.verify_and_map and bool(known.users)
         if not options:
             return None if maps else known.anonymous()
+        if connection is not None and connection.credentials:
+            options = {**connection.credentials, **{key: value for key, value in options.items() if value}}
         if maps and not options.get("nkey"):
             certificate = connection.transport.get_extra_info("peercert") if connection is not None else None
             user = user_of_certificate(certificate or {}, known.users) if not options.get("user") else None
@@ -258,6 +260,7 @@ class ClientConnection(Endpoint):
         self.session = session
         self.core = session
         self.peer: tuple[str, int] = ("", 0)
+        self.credentials: dict[str, str] = {}  # from outside of CONNECT, which goes before: cookies of a websocket
         self.leaving = False  # it was told to go to another server
         self._auth_timer: asyncio.TimerHandle | None = None
         self._out_msgs_before = -1  # at the last look; none yet
