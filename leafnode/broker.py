@@ -104,7 +104,7 @@ class Broker:
         await self._start_jetstream()
         if self.system is not None:
             self.system.start()
-            self.clients.watcher = self.system
+            self.clients.watcher = self.links.watcher = self.system
             self._beating = asyncio.create_task(self.system.beat(), name="system events")
         await self._listen()
         await self.links.start()

@@ -27,6 +27,7 @@ class LeafListener:
         options: LeafOptions,
         admit: Callable[[dict[str, Any], bytes], Guest | None],
         on_leaf: Callable[[Leaf], None],
+        on_gone: Callable[["LeafConnection"], None],
         make_nonce: Callable[[], bytes],
         limits: Limits,
         auth_timeout_s: float,
@@ -49,6 +50,7 @@ class LeafListener:
         self._options = options
         self.admission = admit
         self._on_leaf = on_leaf
+        self._on_gone = on_gone
         self._make_nonce = make_nonce
         self._urls = urls
 
@@ -95,6 +97,7 @@ class LeafListener:
             return
         for name in self._before:
             self._before[name] += getattr(leaf, name)
+        self._on_gone(connection)
         log.warning("leaf link from %s lost: %s", leaf.remote.get("name", "?"), leaf.close_reason)
 
     def totals(self) -> dict[str, int]:

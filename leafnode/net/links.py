@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from leafnode import identity
 from leafnode.base import nuid
@@ -12,7 +12,7 @@ from leafnode.config.reload import mark
 from leafnode.errors import ConfigError, LeafnodeError
 from leafnode.net import secrets
 from leafnode.net.endpoint import Endpoint
-from leafnode.net.leaf_listener import LeafListener
+from leafnode.net.leaf_listener import LeafConnection, LeafListener
 from leafnode.net.tls import client_context
 from leafnode.net.uplink import Limits, Uplink
 from leafnode.route.account import Account
@@ -35,6 +35,20 @@ class LinkView(NamedTuple):
     port: int
     cid: int
     endpoint: Endpoint
+
+
+class LinkWatcher(Protocol):
+    """Who wants to know of those that dial us: the system account's events."""
+
+    def link_came(self, view: LinkView) -> None: ...
+    def link_went(self, view: LinkView) -> None: ...
+
+
+class Nobody:
+    """Until there is a watcher."""
+
+    def link_came(self, view: LinkView) -> None: ...
+    def link_went(self, view: LinkView) -> None: ...
 
 
 class Links:
@@ -64,6 +78,7 @@ class Links:
         self._server: asyncio.Server | None = None
         self._tasks: dict[Uplink, asyncio.Task[None]] = {}
         self.uplinks: list[Uplink] = []
+        self.watcher: LinkWatcher = Nobody()
         self.listener: LeafListener | None = None
         self.port = 0
 
@@ -143,7 +158,8 @@ class Links:
             info=lambda: {**self._info(), "host": rules.host, "port": self.port},
             options=self._options(),
             admit=self._admit,
-            on_leaf=self._on_up,
+            on_leaf=self._came,
+            on_gone=self._went,
             make_nonce=identity.new_nonce,
             limits=self._limits(),
             auth_timeout_s=rules.authorization.timeout_s if rules.authorization else config.auth_timeout_s,
@@ -162,6 +178,16 @@ class Links:
             ) from error
         self.port = self._server.sockets[0].getsockname()[1]
         log.info("Listening for leafnode connections on %s", identity.shown_address(rules.host, self.port))
+
+    def _came(self, leaf: Leaf) -> None:
+        self._on_up(leaf)
+        for view in self.up():
+            if view.leaf is leaf:
+                self.watcher.link_came(view)
+
+    def _went(self, connection: LeafConnection) -> None:
+        if connection.leaf is not None:
+            self.watcher.link_went(LinkView(connection.leaf, *connection.peer, connection.client_id, connection))
 
     def _advertised(self) -> list[str]:
         """Where leaves may reconnect to; nothing useful is known behind a wildcard address."""

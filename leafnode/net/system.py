@@ -5,6 +5,7 @@ ordinary accounts (`requests.OF_ANYBODY`) come in through subscriptions in each 
 """
 
 import asyncio
+import dataclasses
 import json
 import logging
 import time
@@ -13,7 +14,8 @@ from typing import Any
 
 from leafnode.base import nuid
 from leafnode.net import advisories, requests
-from leafnode.net.figures import Figures, Running
+from leafnode.net.figures import Figures, Running, link_row
+from leafnode.net.links import LinkView
 from leafnode.net.requests import Controls, Request, Requests
 from leafnode.net.server import ClientConnection
 from leafnode.net.sockets import Row
@@ -48,7 +50,7 @@ class Listener:
 
 
 class SystemAccount:
-    """One for the broker. Implements `Watcher` towards the client listener."""
+    """One for the broker. Implements `Watcher` and `LinkWatcher`."""
 
     def __init__(self, running: Running, figures: Figures, controls: Controls) -> None:
         self._running = running
@@ -107,7 +109,16 @@ class SystemAccount:
     # events ------------------------------------------------------------------------------------------------------
 
     def connected(self, connection: ClientConnection) -> None:
-        row = connection.row()
+        self._came(connection.row())
+
+    def link_came(self, view: LinkView) -> None:
+        self._came(link_row(view, with_subs=False))
+
+    def link_went(self, view: LinkView) -> None:
+        row = link_row(view, with_subs=False)
+        self.disconnected(dataclasses.replace(row, stop_ns=time.time_ns(), reason=view.leaf.close_reason))
+
+    def _came(self, row: Row) -> None:
         self._tell(
             f"$SYS.ACCOUNT.{row.account}.CONNECT",
             lambda: self._event(advisories.CONNECT, client=advisories.client(row)),

@@ -11,7 +11,8 @@ import pytest
 
 from tests.conformance.conftest import MAKERS
 from tests.conformance.raw import Wire
-from tests.support.servers import Broker
+from tests.support.ports import free_port
+from tests.support.servers import Broker, leafnode
 
 DEADLINE_S = 10.0
 
@@ -239,4 +240,23 @@ def test_reload_by_request(broker: Broker) -> None:
     assert boss.ask("$SYS.REQ.SERVER.PING.VARZ")["data"]["max_payload"] == 1234
     file.write_text(file.read_text() + "\nunknown_key: 1\n")
     assert "unknown_key" in boss.ask(f"{us}.RELOAD")["error"]["description"]
+    boss.wire.close()
+
+
+def test_links_that_come_and_go_are_told(broker: Broker, tmp_path: Path) -> None:
+    """At the hub, whichever server it is; the spoke is ours."""
+    broker.stop()
+    port = free_port()
+    file = broker.folder / "server.conf"
+    file.write_text(file.read_text() + f'\nleafnodes {{ listen: "127.0.0.1:{port}" }}\n')
+    broker.start()
+    boss = Hand(broker.port, "sys")
+    boss.wire.send(b"SUB $SYS.ACCOUNT.B.> 1\r\nPING\r\n")
+    boss.wire.until(b"PONG\r\n")
+    dials = f'remotes: [ {{ url: "nats-leaf://b:b@127.0.0.1:{port}" }} ]'
+    with leafnode(tmp_path / "spoke", config=f"server_name: spoke\nleafnodes {{ {dials} }}"):
+        came = collect(boss, "B.CONNECT")["B.CONNECT"]["client"]
+        assert (came["acc"], came["kind"]) == ("B", "Leafnode")
+        assert "client_type" not in came
+    assert collect(boss, "B.DISCONNECT")["B.DISCONNECT"]["client"]["kind"] == "Leafnode"
     boss.wire.close()
