@@ -42,9 +42,10 @@ def start(request: pytest.FixtureRequest, tmp_path: Path, authority: Authority, 
     """A broker with a tls block: its own certificate, and what the test adds."""
     started: list[Broker] = []
 
-    def starter(tls: str = "", more: str = "") -> Broker:
+    def starter(tls: str = "", more: str = "", flags: tuple[str, ...] = ()) -> Broker:
         block = f'cert_file: "{server_pair.cert}", key_file: "{server_pair.key}", ca_file: "{authority.ca}", {tls}'
-        broker = MAKERS[request.param](tmp_path / str(len(started)), config=f"tls {{ {block} }}\n{more}")
+        config = more if flags else f"tls {{ {block} }}\n{more}"
+        broker = MAKERS[request.param](tmp_path / str(len(started)), config=config, flags=flags)
         started.append(broker)
         return broker.start()  # type: ignore[return-value]
 
@@ -110,6 +111,14 @@ def test_info_then_tls(start: Starter, authority: Authority) -> None:
     broker = start()
     with Secure(broker, authority.context()) as client:
         assert has_tls_words(client.info) == {"tls_required": True}
+        assert client.ask() == b"PONG\r\n"
+
+
+def test_flags(start: Starter, authority: Authority, server_pair: Pair, device: Pair) -> None:
+    files = ("--tlscert", str(server_pair.cert), "--tlskey", str(server_pair.key), "--tlscacert", str(authority.ca))
+    broker = start(flags=("--tlsverify", *files))
+    with Secure(broker, authority.context(device)) as client:
+        assert has_tls_words(client.info) == {"tls_required": True, "tls_verify": True}
         assert client.ask() == b"PONG\r\n"
 
 
