@@ -13,7 +13,7 @@ from tests.conformance.conftest import MAKERS
 from tests.conformance.raw import Wire
 from tests.support.certificates import Authority, Pair
 from tests.support.ports import free_port
-from tests.support.servers import Broker
+from tests.support.servers import Broker, leafnode
 
 DEADLINE_S = 10.0
 DONE, FAILED = "Reloaded server configuration", "Failed to reload server configuration"
@@ -241,3 +241,47 @@ def test_links_come_and_go(start: Callable[[str], Site]) -> None:
             there.send(b"PUB other 4\r\nhere\r\n")
             assert b"lost" not in there.until(b"here\r\n")
             assert site.broker.alive(), hub.broker.output(mark)
+
+
+def test_a_leaf_whose_user_is_gone_may_not_stay(tmp_path: Path) -> None:
+    """Of ours only: nats-server lets it stay until it goes by itself. Leaves without users of their own are clients'."""
+    port = free_port()
+    listener = f'leafnodes {{ listen: "127.0.0.1:{port}" }}\n'
+    dials = f'remotes: [ {{ url: "nats-leaf://alice:a@127.0.0.1:{port}" }} ]'
+    with (
+        leafnode(tmp_path / "hub", config=listener + users(ALICE, BOB)) as running,
+        leafnode(tmp_path / "spoke", config=f"leafnodes {{ {dials} }}") as spoke,
+    ):
+        hub = Site(running)
+
+        def told(words: str, since: int) -> None:
+            deadline = time.monotonic() + DEADLINE_S
+            while words not in spoke.output(since):
+                assert time.monotonic() < deadline, spoke.output()
+                time.sleep(0.01)
+
+        told("leaf link up", 0)
+        mark = spoke.log.stat().st_size
+        hub.change(listener + users(BOB))
+        told("lost", mark)
+        told("Authorization Violation", mark)
+
+
+def test_limits_of_streams_hold_from_now_on(start: Callable[[str], Site], tmp_path: Path) -> None:
+    def config(size: str) -> str:
+        account = f"A {{ jetstream: {{ max_file: {size} }}, users: [ {{ user: a, password: a }} ] }}"
+        return f'jetstream {{ store_dir: "{tmp_path / "js"}" }}\naccounts {{ {account} }}'
+
+    site = start(config("1MB"))
+
+    def create(name: str) -> bytes:
+        body = json.dumps({"name": name, "subjects": [name], "storage": "file", "max_bytes": 3 << 20}).encode()
+        with site.connect(user="a", **{"pass": "a"}) as wire:
+            wire.send(b"SUB r 1\r\nPUB $JS.API.STREAM.CREATE.%b r %d\r\n%b\r\n" % (name.encode(), len(body), body))
+            wire.until(b"MSG r 1 ")
+            wire.until(b"\r\n")
+            return wire.until(b"\r\n")
+
+    assert b"error" in create("early")
+    site.change(config("5MB"))
+    assert b'"max_bytes":3145728' in create("late")
