@@ -22,6 +22,7 @@ from leafnode.net.server import ClientHost
 from leafnode.net.sockets import TRAFFIC, Row
 from leafnode.net.storage import Storage
 from leafnode.net.varz import JetStreamFigures, Snapshot, Traffic, varz
+from leafnode.net.websocket import WebsocketListener
 from leafnode.route.account import Account
 from leafnode.route.session import Session
 from leafnode.stream.jetstream import JetStream
@@ -46,6 +47,7 @@ class Running(Protocol):
     accounts: dict[str, Account]
     clients: ClientHost
     links: Links
+    websocket: WebsocketListener | None
     storage: Storage | None
     store_dir: str
     jetstreams: dict[str, JetStream]
@@ -112,7 +114,9 @@ class Figures:
             port=running.port,
             http_port=running.http_port,
             leaf_port=running.links.port,
+            websocket_port=running.websocket.port if running.websocket is not None else 0,
             connect_urls=clients.info_fields.get("connect_urls", ()),
+            websocket_urls=clients.info_fields.get("ws_connect_urls", ()),
             start_ns=running.started_ns,
             now_ns=time.time_ns(),
             config_loaded_ns=running.loaded_ns,

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from leafnode.config.options import Config, LeafnodesConfig
+from leafnode.config.options import AUTH_TIMEOUT_S, Config, LeafnodesConfig, WebsocketConfig
 
 NS_PER_S = 1_000_000_000
 TLS_TIMEOUT_S = 2  # shown also without a tls block, as in nats-server
+WS_HANDSHAKE_S = 2.0  # the default, which nats-server does not show
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,9 @@ class Snapshot:
     """In use, where the configuration may say "any"."""
     http_port: int = 0
     leaf_port: int = 0
+    websocket_port: int = 0
     connect_urls: Sequence[str] = ()
+    websocket_urls: Sequence[str] = ()
     start_ns: int
     """Unix time of the start."""
     now_ns: int
@@ -114,6 +117,8 @@ def _identity(now: Snapshot) -> dict[str, Any]:
         answer["tls_verify"] = config.tls.verify or config.tls.verify_and_map
     if now.connect_urls:
         answer["connect_urls"] = list(now.connect_urls)
+    if now.websocket_urls:
+        answer["ws_connect_urls"] = list(now.websocket_urls)
     return answer
 
 
@@ -137,12 +142,31 @@ def _settings(now: Snapshot) -> dict[str, Any]:
         "gateway": {},
         "leaf": _leaf(config.leafnodes, now.leaf_port),
         "mqtt": {},
-        "websocket": {},
+        "websocket": _websocket(config.websocket, now.websocket_port),
         "jetstream": _jetstream(config, now.jetstream) if now.jetstream else {},
         "tls_timeout": _plain_seconds(config.tls.timeout_s) if config.tls else TLS_TIMEOUT_S,
         "write_deadline": _ns(config.write_deadline_s),
     }
     return answer
+
+
+def _websocket(block: WebsocketConfig, port: int) -> dict[str, Any]:
+    if block.port is None:
+        return {}
+    own = block.authorization
+    shown = {
+        "advertise": block.advertise,
+        "no_auth_user": block.no_auth_user,
+        "jwt_cookie": block.jwt_cookie,
+        "handshake_timeout": _ns(block.handshake_timeout_s) if block.handshake_timeout_s != WS_HANDSHAKE_S else 0,
+        "auth_timeout": _plain_seconds(own.timeout_s) if own.timeout_s != AUTH_TIMEOUT_S else 0,
+        "no_tls": block.no_tls,
+        "tls_pinned_certs": sorted(block.tls.pinned_certs) if block.tls else [],
+        "same_origin": block.same_origin,
+        "allowed_origins": list(block.allowed_origins),
+        "compression": block.compression,
+    }
+    return {"host": block.host, "port": port, **{key: value for key, value in shown.items() if value}}
 
 
 def _leaf(block: LeafnodesConfig, port: int) -> dict[str, Any]:

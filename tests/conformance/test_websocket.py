@@ -318,3 +318,21 @@ def test_the_monitor_tells_the_transports_apart(start: Starter) -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{monitor}/connz", timeout=SECONDS) as answer:
             (row,) = json.load(answer)["connections"]
     assert (row["kind"], row["type"]) == ("Client", "websocket")
+
+
+def test_the_monitor_shows_the_listener(start: Starter) -> None:
+    monitor = free_port()
+    rules = 'no_tls: true, compression: true, allowed_origins: ["http://a"], no_auth_user: u, handshake_timeout: 3s'
+    more = f'http: "127.0.0.1:{monitor}"\naccounts {{ A {{ users: [ {{user: u, password: p}} ] }} }}'
+    broker = start(rules, more)
+    with urllib.request.urlopen(f"http://127.0.0.1:{monitor}/varz", timeout=SECONDS) as answer:
+        shown = json.load(answer)["websocket"]
+    assert shown == {
+        "host": "127.0.0.1",
+        "port": broker.ws,
+        "no_auth_user": "u",
+        "handshake_timeout": 3_000_000_000,
+        "no_tls": True,
+        "allowed_origins": ["http://a"],
+        "compression": True,
+    }
