@@ -244,7 +244,7 @@ def test_links_come_and_go(start: Callable[[str], Site]) -> None:
 
 
 def test_a_leaf_whose_user_is_gone_may_not_stay(tmp_path: Path) -> None:
-    """Of ours only: nats-server lets it stay until it goes by itself. Leaves without users of their own are clients'."""
+    """Of ours only: nats-server lets it stay until it goes by itself. Here the leaves are the clients' users."""
     port = free_port()
     listener = f'leafnodes {{ listen: "127.0.0.1:{port}" }}\n'
     dials = f'remotes: [ {{ url: "nats-leaf://alice:a@127.0.0.1:{port}" }} ]'
