@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -78,6 +79,7 @@ class Links:
         self._server: asyncio.Server | None = None
         self._tasks: dict[Uplink, asyncio.Task[None]] = {}
         self.uplinks: list[Uplink] = []
+        self._retired: Counter[str] = Counter()  # what links moved that a reload took away
         self.watcher: LinkWatcher = Nobody()
         self.listener: LeafListener | None = None
         self.port = 0
@@ -113,6 +115,7 @@ class Links:
             task = self._tasks.pop(uplink)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            self._retired.update(uplink.totals())
         for uplink in fresh:
             self._dial(uplink)
         if self.listener is not None:
@@ -145,7 +148,7 @@ class Links:
 
     def totals(self) -> dict[str, int]:
         """Messages and payload bytes over all links since the start."""
-        parts = [uplink.totals() for uplink in self.uplinks]
+        parts = [self._retired, *(uplink.totals() for uplink in self.uplinks)]
         if self.listener is not None:
             parts.append(self.listener.totals())
         return {name: sum(part[name] for part in parts) for name in ("in_msgs", "in_bytes", "out_msgs", "out_bytes")}
