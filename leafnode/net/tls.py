@@ -159,6 +159,7 @@ class TlsLayer(Layer):
         self._outgoing = ssl.MemoryBIO()
         self._ssl: ssl.SSLObject
         self._greeted_plain = False
+        self._broken = False  # nothing more can be encrypted
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._timers: list[asyncio.TimerHandle] = []
@@ -265,6 +266,7 @@ class TlsLayer(Layer):
             ended = "Client Closed"
         except (ssl.SSLError, OSError) as error:
             ended = f"Read Error: {reason_of(error)}"
+            self._broken = True
         if self._outgoing.pending:
             self._send_records()
         if chunks:
@@ -298,9 +300,7 @@ class TlsLayer(Layer):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         match self._state:
             case State.SECURE:
-                self.added -= len(data)
-                self._ssl.write(data)
-                self._send_records()
+                self._encrypt(data)
             case State.PLAIN:
                 self.below.write(data)
             case State.GREETED if self._tls.optional or not self._greeted_plain:
@@ -310,6 +310,17 @@ class TlsLayer(Layer):
                 pass
             case _:
                 self._hold(bytes(data))
+
+    def _encrypt(self, data: bytes | bytearray | memoryview) -> None:
+        if self._broken:
+            return
+        try:
+            self._ssl.write(data)
+        except (ssl.SSLError, OSError):  # a record of the client's broke it, or it said goodbye
+            self._broken = True
+            return
+        self.added -= len(data)
+        self._send_records()
 
     def _hold(self, data: bytes) -> None:
         """Until the handshake is done: plain bytes would break it."""
@@ -325,7 +336,7 @@ class TlsLayer(Layer):
             self.below.write(records)
 
     def close(self) -> None:
-        if self._state is State.SECURE and not self.below.is_closing():
+        if self._state is State.SECURE and not self._broken and not self.below.is_closing():
             with contextlib.suppress(ssl.SSLError, OSError):  # it wants the client's answer, for which nobody waits
                 self._ssl.unwrap()
             self._send_records()
