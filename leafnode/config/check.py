@@ -5,17 +5,15 @@ nats-server finds some of these only when it starts; here `-t` finds them all.
 
 from collections.abc import Iterator
 
+from leafnode.config import sharing
 from leafnode.config.options import (
     GLOBAL_ACCOUNT,
     SYSTEM_ACCOUNT,
-    AccountConfig,
     Config,
-    ExportConfig,
-    ImportConfig,
     LeafRemote,
 )
 from leafnode.errors import ConfigError
-from leafnode.route.subject import is_subset, is_valid
+from leafnode.route.subject import is_valid
 from leafnode.route.transform import Transform, TransformError
 
 LAME_DUCK_LEAST_S = 30.0  # nats-server's minimum: shorter, clients reconnect in a herd
@@ -38,8 +36,7 @@ def _problems(config: Config) -> Iterator[str]:
     yield from _account_references(config)
     yield from _remotes(config)
     yield from _mappings(config)
-    for account in config.accounts.values():
-        yield from _sharing(config, account)
+    yield from sharing.problems(config.accounts)
 
 
 def _names(config: Config) -> Iterator[str]:
@@ -140,25 +137,3 @@ def _unfit(source: str, destination: str) -> str:
     except TransformError as error:
         return str(error)
     return "" if destination else "invalid mapping destination: it is empty"
-
-
-def _sharing(config: Config, account: AccountConfig) -> Iterator[str]:
-    for export in account.exports:
-        for name in export.accounts or ():
-            if name not in config.accounts:
-                yield f"{name!r} account not defined for {export.kind} export of {account.name!r}"
-    for wanted in account.imports:
-        exporter = config.accounts.get(wanted.account)
-        if exporter is None:
-            yield f"{wanted.account!r} account not defined for {wanted.kind} import of {account.name!r}"
-        elif not any(_offers(export, wanted, account.name) for export in exporter.exports):
-            yield (
-                f"Error adding {wanted.kind} import {wanted.subject!r} to {account.name!r}: {wanted.kind} import "
-                f"not authorized: {wanted.account!r} does not export it"
-            )
-
-
-def _offers(export: ExportConfig, wanted: ImportConfig, account: str) -> bool:
-    if export.kind != wanted.kind or (export.accounts is not None and account not in export.accounts):
-        return False
-    return is_subset(wanted.subject.encode(), export.subject.encode())

@@ -22,8 +22,6 @@ NOT_YET: dict[str, str] = {
     "connect_error_reports": _REPORTED,
     "reconnect_error_reports": _REPORTED,
     "users[].allowed_connection_types": "every user may connect in every way there is",
-    "accounts.*.imports": "accounts are isolated",
-    "accounts.*.exports": "accounts are isolated",
     "accounts.*.limits": "use the limits of the top level, which hold for all",
     "jetstream.limits": "use the limits of streams and consumers",
     "jetstream.max_buffered_msgs": "what waits for the disk is bounded by the store",

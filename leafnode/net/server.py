@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from leafnode.net.endpoint import Endpoint
@@ -133,6 +134,26 @@ class ClientHost:
 
     def account_of(self, user: User) -> Account:
         return self._account_of(user.account)
+
+    def request_info(self, session: Session, *, share: bool) -> dict[str, object]:
+        """What an imported service is told of who asks: not much, unless the importer shares it."""
+        connection = self.connections.get(session.client_id)
+        account = session.account.name if session.account else ""
+        rtt: dict[str, object] = {"rtt": connection.rtt_ns} if connection is not None and connection.rtt_ns else {}
+        if not share or connection is None:
+            return {"acc": account, **rtt}
+        given = {"user": session.user.name if session.user else "", "name": session.name, "lang": session.lang}
+        return {
+            "start": datetime.fromtimestamp(connection.started_ns / 1e9, UTC).isoformat().replace("+00:00", "Z"),
+            "host": connection.peer[0],
+            "id": session.client_id,
+            "acc": account,
+            **{key: value for key, value in {**given, "ver": session.version}.items() if value},
+            **rtt,
+            "server": self.info_fields.get("server_name", ""),
+            "kind": "Client",
+            "client_type": connection.entrance.type,
+        }
 
     def now_ns(self) -> int:
         return time.time_ns()

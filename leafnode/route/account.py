@@ -91,6 +91,9 @@ class Account:
         self.routes: OrderedDict[bytes, Matched] = OrderedDict()
         self.interest_listeners: list[Callable[[Subscription, bool], None]] = []
         self.mappings: Mappings | None = None
+        self.is_bridged = False  # imports services: whoever publishes says who it is, in `asker`
+        self.takes_in = False  # an imported stream's message is being delivered: it does not go on to a third account
+        self.asker: Callable[[bool], dict[str, object]] | None = None
         self.connections = 0
         self._unknown = 0  # subjects met that were not remembered
         self._choose = choose
@@ -207,6 +210,12 @@ class Account:
         elif links:
             return reached + self._forward(links, {}, message, origin, to)
         return reached
+
+    def publish_to_group(self, message: Message, to: bytes, queue: bytes) -> int:
+        """Deliver to one member of one queue group and to nobody else; returns 1 if one took it."""
+        groups = tuple(group for group in self.match(to).queues if group[0].queue == queue)
+        served = self._serve_queues(groups, message, None, to, None, echo=True)
+        return served.local + self._forward((), served.links, message, None, to)
 
     def _serve_queues(
         self,

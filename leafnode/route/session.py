@@ -49,6 +49,7 @@ class Host(Protocol):
     def account_of(self, user: User) -> Account: ...
     def info(self, session: "Session", *, connected: bool) -> bytes: ...
     def now_ns(self) -> int: ...
+    def request_info(self, session: "Session", *, share: bool) -> dict[str, object]: ...
     def on_connect(self, session: "Session") -> None: ...
     def trace(self, session: "Session", line: bytes) -> None: ...
 
@@ -384,7 +385,11 @@ class Session:
             message = message._replace(subject=account.mappings.apply(op.subject))
         if not self._allowed(message):
             return
+        if account.is_bridged:
+            account.asker = self._request_info
         reached = account.publish(message, origin=self, echo=self.echo) if message.subject else 0
+        if account.is_bridged:
+            account.asker = None
         if not reached and message.reply and self.no_responders:
             self._answer_no_responders(message)
         if self._remembers and not message.reply:
@@ -423,6 +428,9 @@ class Session:
         if verdict or self._replies is None:
             return verdict
         return self._replies.take(subject, self.host.now_ns())
+
+    def _request_info(self, share: bool) -> dict[str, object]:
+        return self.host.request_info(self, share=share)
 
     def _answer_no_responders(self, message: Message) -> None:
         assert self.account is not None

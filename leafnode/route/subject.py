@@ -73,3 +73,19 @@ def overlap(left: bytes, right: bytes) -> bool:
         if a != b and a != b"*" and b != b"*":
             return False
     return len(one) == len(two)
+
+
+def intersection(left: bytes, right: bytes) -> bytes | None:
+    """The pattern of what both match; None if that is nothing."""
+    one = left.split(b".")
+    two = right.split(b".")
+    both: list[bytes] = []
+    for position, (a, b) in enumerate(zip(one, two, strict=False)):
+        if a == b">":
+            return b".".join(both + two[position:])
+        if b == b">":
+            return b".".join(both + one[position:])
+        if a != b and a != b"*" and b != b"*":
+            return None
+        both.append(b if a == b"*" else a)
+    return b".".join(both) if len(one) == len(two) else None

@@ -36,6 +36,13 @@ def _get_any_case(block: bytes, name: bytes) -> bytes | None:
     return None
 
 
+def without(block: bytes, name: bytes) -> bytes:
+    """The block without any header of that name, exactly so written."""
+    if name not in block:
+        return block
+    return b"\r\n".join(line for line in block.split(b"\r\n") if not line.startswith(name + b":"))
+
+
 def with_lines(block: bytes, *lines: tuple[bytes, bytes]) -> bytes:
     """The block with lines added at its end; a new block if there was none."""
     body = block[:-2] if block.endswith(b"\r\n\r\n") else VERSION + b"\r\n"

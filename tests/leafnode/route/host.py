@@ -34,6 +34,9 @@ class FakeHost:
     def info(self, session: Session, *, connected: bool) -> bytes:
         return b"INFO " + json.dumps({"connect_info": connected}).encode() + b" \r\n"
 
+    def request_info(self, session: Session, *, share: bool) -> dict[str, object]:
+        return {"acc": session.account.name if session.account else "", **({"id": session.client_id} if share else {})}
+
     def now_ns(self) -> int:
         return self.clock_ns
 
