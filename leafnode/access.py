@@ -8,7 +8,7 @@ from leafnode.base import nuid
 from leafnode.config.options import GLOBAL_ACCOUNT, Config, LeafUser, PermissionsConfig, UserConfig
 from leafnode.net import secrets
 from leafnode.route.account import Account
-from leafnode.route.auth import Authenticator, User
+from leafnode.route.auth import Arrival, Authenticator, User
 from leafnode.route.gate import Guest
 from leafnode.route.permissions import Permissions, Responses
 
@@ -80,24 +80,27 @@ def encoded(subjects: tuple[str, ...] | None) -> tuple[bytes, ...]:
     return tuple(subject.encode() for subject in subjects or ())
 
 
-def leaf_admission(config: Config, accounts: dict[str, Account]) -> Callable[[dict[str, Any], bytes], Guest | None]:
-    """Who may link as a leaf: users of the listener's own block, or else whoever may connect as a client.
+def leaf_admission(
+    config: Config, accounts: dict[str, Account], clients: Authenticator | None = None
+) -> Callable[[dict[str, Any], bytes, str], Guest | None]:
+    """Who may link as a leaf: users of the listener's own block, or else whoever may connect as a client: `clients`, or
+    the configuration's.
 
     Raises ConfigError where a library is missing.
     """
     rules = config.leafnodes.authorization
     if rules is None:
-        known, home = authenticator(config), ""
+        known, home = clients or authenticator(config), ""
     else:
         single = rules.single
         alone = [single] if single is not None and (single.user or single.nkey) else []
         known = _authenticator([_leaf_user(user) for user in (*alone, *rules.users)])
         home = single.account if single is not None and not alone else ""
 
-    def admit(options: dict[str, Any], nonce: bytes) -> Guest | None:
-        user = known.authenticate(options, nonce)
+    def admit(options: dict[str, Any], nonce: bytes, address: str) -> Guest | None:
+        user = known.authenticate(options, nonce, Arrival("LEAFNODE", address))
         account = accounts.get(home or user.account) if user is not None else None
-        return Guest(account, user.permissions) if account is not None and user is not None else None
+        return Guest(account, user.permissions, user) if account is not None and user is not None else None
 
     return admit
 

@@ -5,6 +5,7 @@ connections, everything in the journal on disk, connections closed. A second sig
 """
 
 import asyncio
+import dataclasses
 import logging
 import os
 import random
@@ -19,6 +20,7 @@ from leafnode.accounts import domain_mappings, furnish
 from leafnode.base.notify import Notifier
 from leafnode.config.options import GLOBAL_ACCOUNT, AccountJetStream, Config, JetStreamConfig
 from leafnode.errors import LeafnodeError, StoreError
+from leafnode.net.account_claims import ClaimsRequests
 from leafnode.net.figures import Figures
 from leafnode.net.links import Links
 from leafnode.net.monitor import Monitor
@@ -33,6 +35,7 @@ from leafnode.route.account import Account
 from leafnode.route.leaf import Leaf
 from leafnode.stream.jetstream import JetStream
 from leafnode.stream.surroundings import Limits as JetStreamAccountLimits
+from leafnode.tenants import Connected, Tenants
 
 BACKLOG = 1024  # connections the kernel holds for us; a site's devices all return at once after a power cut
 
@@ -63,13 +66,19 @@ class Broker:
         self._storing: asyncio.Task[None] | None = None
         self._listener: asyncio.Server | None = None
         self.websocket: WebsocketListener | None = None
+        self.system: SystemAccount | None = None
         for name in dict.fromkeys((GLOBAL_ACCOUNT, *config.accounts, self.system_account)):
             if name:
                 self.accounts[name] = Account(name, random.randrange)
         furnish(config, self.accounts)
+        self.tenants = Tenants(config, self) if config.is_operated else None
+        if self.tenants is not None:
+            self.system_account = self.tenants.system_account
+            self.tenants.attach = self._attach_tenants
+        known = self.tenants.doorkeeper if self.tenants is not None else authenticator(config)
         self.clients = ClientHost(
             info={},
-            authenticator=authenticator(config),
+            authenticator=known,
             account_of=self.accounts.__getitem__,
             make_nonce=identity.new_nonce,
             max_payload=config.max_payload,
@@ -90,12 +99,14 @@ class Broker:
             self.server_id,
             on_up=self._on_link_up,
             info=lambda: self.clients.info_fields,
-            admit=leaf_admission(config, self.accounts),
+            admit=leaf_admission(config, self.accounts, known),
             next_id=self.clients.next_id,
         )
         self.figures = Figures(self)
-        self.system = SystemAccount(self, self.figures, self) if self.system_account else None
+        if self.system_account:
+            self.system = SystemAccount(self, self.figures, self)
         self._beating: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     # start -------------------------------------------------------------------------------------------------------
 
@@ -106,6 +117,10 @@ class Broker:
             self.system.start()
             self.clients.watcher = self.links.watcher = self.system
             self._beating = asyncio.create_task(self.system.beat(), name="system events")
+            if self.tenants is not None:
+                ClaimsRequests(self.accounts[self.system_account], self.tenants, self.system.server_info).start()
+        if self.tenants is not None:
+            self._watching = asyncio.create_task(self.tenants.watch(), name="tenants")
         await self._listen()
         await self.links.start()
         await self._start_monitor()
@@ -133,6 +148,8 @@ class Broker:
         if self.storage is None:
             return
         domain = config.jetstream.domain
+        if self.tenants is not None:
+            config = dataclasses.replace(config, accounts=self.tenants.configs)
         for name, limits in jetstream_accounts(config):
             running = self.jetstreams.get(name)
             if running is not None:
@@ -143,6 +160,24 @@ class Broker:
             self.jetstreams[name] = await self.storage.attach(
                 account, domain=domain, server_name=self.server_name, limits=limits
             )
+
+    async def _attach_tenants(self) -> None:
+        await self.attach_jetstream(self.config)
+
+    def make_account(self, name: str) -> Account:
+        """One that a JWT makes."""
+        account = self.accounts[name] = Account(name, random.randrange)
+        if self.system is not None:
+            self.system.add(account)
+        return account
+
+    def connected(self) -> list[Connected]:
+        """Clients and accepted links, oldest first."""
+        listener = self.links.listener
+        links = [link for link in listener.links.values() if link.leaf is not None] if listener else []
+        known: list[tuple[int, Connected]] = [(link.client_id, link.leaf) for link in links if link.leaf is not None]
+        known += [(cid, connection.session) for cid, connection in self.clients.connections.items()]
+        return [each for _, each in sorted(known, key=lambda pair: pair[0]) if not each.closing]
 
     def _on_storage_end(self, task: asyncio.Task[None]) -> None:
         """Without its writer a broker would take messages that it cannot keep: better to end and be restarted."""
@@ -273,8 +308,9 @@ class Broker:
             await self.monitor.close()
         if self.system is not None:
             self.system.shutdown()
-        for task in (*self._reloads, *([self._beating] if self._beating else ())):
-            task.cancel()
+        for task in (*self._reloads, self._beating, self._watching):
+            if task is not None:
+                task.cancel()
         await self.links.stop()
         for connection in list(self.clients.connections.values()):
             connection.session.fail("", "Server Shutdown")

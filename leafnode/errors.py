@@ -3,6 +3,7 @@
 LeafnodeError
     ProtocolError        the peer broke the protocol: send the text, close the connection
     ConfigError          the configuration cannot be used: refuse to start
+    TrustError           a JWT, or who shows it, is not trusted: turn the client away
     StoreError           the store failed: stop acknowledging
     ApiError             a JetStream API request failed: answer with its code
 """
@@ -27,6 +28,10 @@ class ProtocolError(LeafnodeError):
 
 class ConfigError(LeafnodeError):
     """Says what is wrong, in which file and line, and what to write instead."""
+
+
+class TrustError(LeafnodeError):
+    """A JWT, or who shows it, is not trusted. The text is for the log; it holds no token."""
 
 
 class StoreError(LeafnodeError):

@@ -56,8 +56,8 @@ async def _replace(broker: "Broker", old: Config, new: Config) -> None:
     for name in fresh_accounts:
         broker.accounts[name] = Account(name, random.randrange)
     try:
-        known = authenticator(new)
-        admit = leaf_admission(new, broker.accounts)
+        known = broker.tenants.doorkeeper if broker.tenants is not None else authenticator(new)
+        admit = leaf_admission(new, broker.accounts, known)
         links = broker.links.prepare(new)
         tls = ServerTls(new.tls, optional=new.allow_non_tls) if new.tls else None
         own = websocket_authenticator(new)
@@ -94,6 +94,8 @@ def _take_info(broker: "Broker") -> None:
 def _forget_accounts(broker: "Broker", new: Config) -> None:
     """Accounts that are no more; their clients are closed by now."""
     kept = {GLOBAL_ACCOUNT, broker.system_account, *new.accounts}
+    if broker.tenants is not None:
+        return  # they come and go with their JWTs
     for name in broker.accounts.keys() - kept:
         if broker.system is not None:
             broker.system.remove(broker.accounts[name])

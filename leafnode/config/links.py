@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from leafnode.config.access import authorization, nkey
 from leafnode.config.grammar import Value
-from leafnode.config.not_yet import NOT_YET, WEBSOCKET_REMOTE
+from leafnode.config.not_yet import CACHE_RESOLVER, NOT_YET, URL_RESOLVER, WEBSOCKET_REMOTE
 from leafnode.config.options import (
     DEFAULT_LEAF_PORT,
     ClusterConfig,
@@ -408,8 +408,9 @@ RESOLVER = Table(
         "interval": ("interval_s", duration),
         "limit": ("limit", no_negative),
         "ttl": ("ttl_s", duration),
+        "timeout": ("timeout_s", duration),
     },
-    unsupported=["hard_delete", "timeout"],
+    unsupported=["hard_delete"],
 )
 
 
@@ -420,10 +421,14 @@ def resolver(value: Value, notes: Notes) -> ResolverConfig:
             fields["kind"] = "memory"
         if fields.get("kind") in ("full", "cache") and not fields.get("dir"):
             raise wrong(value, f"a resolver of type {fields['kind']} needs 'dir'")
+        if fields.get("kind") == "cache" and (reason := NOT_YET.get(CACHE_RESOLVER)):
+            raise wrong(value, f"leafnode does not act on {CACHE_RESOLVER} yet: {reason}")
         return ResolverConfig(**fields)
     words = text(value, notes)
     if words.upper() in ("MEM", "MEMORY"):
         return ResolverConfig(kind="memory")
     if match := re.fullmatch(r"URL\(\s*\"?([^\")]+)\"?\s*\)", words, re.IGNORECASE):
+        if reason := NOT_YET.get(URL_RESOLVER):
+            raise wrong(value, f"leafnode does not act on {URL_RESOLVER} yet: {reason}")
         return ResolverConfig(kind="url", url=match[1])
     raise wrong(value, "'resolver' must be MEMORY, URL(http://…) or a block with type full or cache")

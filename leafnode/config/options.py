@@ -367,6 +367,8 @@ class ResolverConfig:
     limit: int = 0
     """JWTs kept; 0 = no limit."""
     ttl_s: float = 0.0
+    timeout_s: float = 0.0
+    """Of asking other servers; there are none to ask."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -482,6 +484,11 @@ class Config:
         """From accepting a connection to its CONNECT; with TLS that begins with the handshake (nats-server)."""
         given = self.authorization.timeout_s
         return self.tls.timeout_s + 1.0 if self.tls and given == AUTH_TIMEOUT_S else given
+
+    @property
+    def is_operated(self) -> bool:
+        """Whether accounts and users come as JWTs that operators signed."""
+        return bool(self.operators or self.trusted_keys)
 
     @property
     def auth_required(self) -> bool:

@@ -74,11 +74,16 @@ def gone(row: Row) -> dict[str, Any]:
     }
 
 
-def user_info(user: User) -> dict[str, Any]:
+def user_info(user: User, now_s: float) -> dict[str, Any]:
     """The `data` of $SYS.REQ.USER.INFO."""
-    shown: dict[str, Any] = {"user": user.name or user.nkey, "account": user.account, "account_name": user.account}
+    shown: dict[str, Any] = {"user": user.name or user.nkey, "account": user.account}
+    shown["account_name"] = user.account_label or user.account
+    if user.label:
+        shown["user_name"] = user.label
     if user.permissions is not None:
         shown["permissions"] = _permissions(user.permissions)
+    if user.ends_s:
+        shown["expires"] = int(user.ends_s - now_s) * 1_000_000_000
     return shown
 
 

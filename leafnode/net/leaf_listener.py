@@ -25,7 +25,7 @@ class LeafListener:
         *,
         info: Callable[[], Mapping[str, Any]],
         options: LeafOptions,
-        admit: Callable[[dict[str, Any], bytes], Guest | None],
+        admit: Callable[[dict[str, Any], bytes, str], Guest | None],
         on_leaf: Callable[[Leaf], None],
         on_gone: Callable[["LeafConnection"], None],
         make_nonce: Callable[[], bytes],
@@ -59,8 +59,8 @@ class LeafListener:
 
     # what gates ask ----------------------------------------------------------------------------------------------
 
-    def admit(self, options: dict[str, Any], nonce: bytes) -> Guest | None:
-        guest = self.admission(options, nonce)
+    def admit(self, options: dict[str, Any], nonce: bytes, address: str) -> Guest | None:
+        guest = self.admission(options, nonce, address)
         if guest is None:
             log.error("leaf %s - authentication error", options.get("name", "?"))
         return guest
@@ -145,6 +145,7 @@ class LeafConnection(Endpoint):
         address = self.transport.get_extra_info("peername") or ("", 0)
         self.peer = (str(address[0]), int(address[1]))
         self.host.links[self.client_id] = self
+        self._gate.address = self.peer[0]
         self._gate.wake = self.wake
         self._gate.become = self._become
         self._gate.greet()

@@ -171,6 +171,10 @@ class SystemAccount:
     def _event(self, kind: str, **fields: object) -> dict[str, Any]:
         return advisories.event(kind, nuid.new(), time.time_ns(), self._server(), **fields)
 
+    def server_info(self) -> dict[str, Any]:
+        """Who we are, freshly numbered."""
+        return self._server()
+
     def _server(self) -> dict[str, Any]:
         running = self._running
         self._seq += 1

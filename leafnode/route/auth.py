@@ -7,21 +7,46 @@ Without any user, password or token configured everybody is welcome in the globa
 import dataclasses
 import hmac
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from leafnode.route.permissions import Permissions
 
 GLOBAL_ACCOUNT = "$G"
 
 
+class Arrival(NamedTuple):
+    """How and from where somebody connects."""
+
+    kind: str = "STANDARD"
+    """As in `allowed_connection_types`: STANDARD, WEBSOCKET, LEAFNODE, …"""
+    address: str = ""
+
+
+ARRIVAL = Arrival()
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """One entry of the configuration: how it proves itself, where it lands, what it may do."""
+    """One entry of the configuration, or who a JWT makes one: how it proves itself, where it lands, what it may do."""
 
     name: str = ""
     password: str = ""
     nkey: str = ""
     account: str = GLOBAL_ACCOUNT
     permissions: Permissions | None = None
+    label: str = ""
+    """What a person calls it; and its account."""
+    account_label: str = ""
+    signer: str = ""
+    """Public key that made it a user, in operator mode; the fields below are only used there."""
+    issued_s: int = 0
+    ends_s: float = 0
+    """When the connection must end, in seconds since 1970; 0 = never."""
+    is_bearer: bool = False
+    """It needed no signature."""
+    max_subscriptions: int = -1
+    max_payload: int = -1
+    """Bytes; -1 = no limit of its own."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +74,7 @@ class Authenticator:
             return next((user for user in self.users if user.name == self.no_auth_user), None)
         return None if self.users or self.token else User()
 
-    def authenticate(self, options: Mapping[str, object], nonce: bytes) -> User | None:
+    def authenticate(self, options: Mapping[str, object], nonce: bytes, arrival: Arrival = ARRIVAL) -> User | None:
         """The user behind a CONNECT, or None: refused."""
         nkey = _text(options, "nkey")
         if nkey:

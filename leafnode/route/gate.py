@@ -16,8 +16,10 @@ from typing import Any, NamedTuple, Protocol
 
 from leafnode.errors import ProtocolError
 from leafnode.route.account import Account
+from leafnode.route.auth import User
 from leafnode.route.leaf import CONTROL_LINE_FACTOR, Leaf, LeafOptions
 from leafnode.route.permissions import Permissions
+from leafnode.route.session import TOO_MANY_CONNECTIONS
 from leafnode.wire import control
 from leafnode.wire.control import parse_leaf
 
@@ -27,6 +29,8 @@ class Guest(NamedTuple):
 
     account: Account
     permissions: Permissions | None
+    user: User | None = None
+    """Where a JWT made it one."""
 
 
 class GateHost(Protocol):
@@ -35,7 +39,7 @@ class GateHost(Protocol):
     cluster: str  # our cluster's name; empty: none
     min_version: str  # the oldest server that may link; empty: any
 
-    def admit(self, options: dict[str, Any], nonce: bytes) -> Guest | None: ...
+    def admit(self, options: dict[str, Any], nonce: bytes, address: str) -> Guest | None: ...
     def leaf_info(self, gate: "Gate", *, guest: Guest | None) -> bytes: ...
     def leaf_options(self) -> LeafOptions: ...
     def on_leaf(self, leaf: Leaf) -> None: ...
@@ -48,6 +52,7 @@ class Gate:
         self.host = host
         self.client_id = client_id
         self.nonce = nonce
+        self.address = ""  # of the peer
         self.out: list[bytes] = []
         self.wake: Callable[[], None] = _nothing
         self.become: Callable[[Leaf], None] = _ignore  # the shell goes on with the link
@@ -82,11 +87,13 @@ class Gate:
 
     def _connect(self, options: dict[str, Any], rest: bytes) -> None:
         self._check(options)
-        guest = self.host.admit(options, self.nonce)
+        guest = self.host.admit(options, self.nonce, self.address)
         if guest is None:
             raise ProtocolError("Authorization Violation", "Authentication Failure")
+        _check_room(guest.account)
         leaf = Leaf(guest.account, self.host.leaf_options(), _no_credentials, self.host.on_leaf, accepted=True)
         leaf.out = self.out
+        leaf.user = guest.user
         self._say(self.host.leaf_info(self, guest=guest))
         self.become(leaf)
         rules = guest.permissions or Permissions()
@@ -133,6 +140,13 @@ class Gate:
     def end(self) -> None:
         self.closing = True
         self.wake()
+
+
+def _check_room(account: Account) -> None:
+    limits = account.limits
+    is_full = 0 <= limits.max_connections <= account.connections + account.leafnodes
+    if is_full or 0 <= limits.max_leafnodes <= account.leafnodes:
+        raise ProtocolError(TOO_MANY_CONNECTIONS, "Maximum Account Active Connections Exceeded")
 
 
 def _options(text: bytes) -> dict[str, Any]:

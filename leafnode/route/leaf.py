@@ -26,9 +26,10 @@ from typing import Any
 
 from leafnode.errors import ProtocolError
 from leafnode.route.account import Account
+from leafnode.route.auth import User
 from leafnode.route.mapping import DROPPED
 from leafnode.route.message import Message, Sink, Subscription
-from leafnode.route.subject import is_literal, is_subset, is_valid, matches
+from leafnode.route.subject import is_literal, is_subset, is_valid, matches, overlap
 from leafnode.wire import control
 from leafnode.wire.control import CRLF, parse_leaf
 
@@ -85,6 +86,8 @@ class Leaf:
         """
         self.accepted = accepted
         self.account = account
+        self.user: User | None = None  # who dialled us, where a JWT says it
+        account.leafnodes += accepted
         self.options = options
         self.out: list[bytes] = []
         self.wake: Callable[[], None] = _nothing
@@ -315,7 +318,8 @@ class Leaf:
         """Whether the hub may and should send us what matches."""
         if any(is_subset(subject, denied) for denied in self._not_in):
             return False
-        return self._hub_gives is None or any(is_subset(subject, given) for given in self._hub_gives)
+        fits = overlap if self.accepted else is_subset  # a hub may ask for more than it will get
+        return self._hub_gives is None or any(fits(subject, given) for given in self._hub_gives)
 
     def _learn(self, subject: bytes, queue: bytes, weight: int) -> None:
         if subject == LOOP_PREFIX + self.options.loop_id:
@@ -448,11 +452,15 @@ class Leaf:
         self.close_reason = reason or text
         self.end()
 
+    def forget_routes(self) -> None:
+        """Nothing is prepared on a link."""
+
     def end(self) -> None:
         """The link is gone: forget what it taught us."""
         if self.closing:
             return
         self.closing = True
+        self.account.leafnodes -= self.accepted
         if self._interest_changed in self.account.interest_listeners:
             self.account.interest_listeners.remove(self._interest_changed)
         for sub in self._theirs.values():
