@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import signal
 import socket
 import ssl
 import time
@@ -336,3 +337,22 @@ def test_the_monitor_shows_the_listener(start: Starter) -> None:
         "allowed_origins": ["http://a"],
         "compression": True,
     }
+
+
+def test_a_new_certificate_after_a_reload(start: Starter, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    own = authority.server()
+    broker = start(f'tls {{ cert_file: "{own.cert}", key_file: "{own.key}" }}')
+
+    def served() -> bytes | None:
+        with Browser(broker.ws, context=authority.context()) as browser:
+            assert isinstance(browser.socket, ssl.SSLSocket)
+            return browser.socket.getpeercert(binary_form=True)
+
+    before, fresh = served(), authority.server("fresh")
+    own.cert.write_bytes(fresh.cert.read_bytes())
+    own.key.write_bytes(fresh.key.read_bytes())
+    broker.signal(signal.SIGHUP)
+    deadline = time.monotonic() + SECONDS
+    while served() == before:
+        assert time.monotonic() < deadline
