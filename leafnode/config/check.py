@@ -16,6 +16,7 @@ from leafnode.errors import ConfigError
 from leafnode.route.subject import is_valid
 from leafnode.route.transform import Transform, TransformError
 
+NKEY_LENGTH = 56  # characters of a public key
 LAME_DUCK_LEAST_S = 30.0  # nats-server's minimum: shorter, clients reconnect in a herd
 
 
@@ -32,6 +33,7 @@ def check(config: Config) -> None:
 def _problems(config: Config) -> Iterator[str]:
     yield from _names(config)
     yield from _limits(config)
+    yield from _operators(config)
     yield from _users(config)
     yield from _account_references(config)
     yield from _remotes(config)
@@ -80,6 +82,27 @@ def _websocket(config: Config, users: set[str]) -> Iterator[str]:
         yield f"websocket no_auth_user {rules.no_auth_user!r} not present as user: add it to 'users'"
     if rules.jwt_cookie and not (config.operators or config.trusted_keys):
         yield "trusted operators or trusted keys configuration is required for JWT authentication via cookie"
+
+
+def _operators(config: Config) -> Iterator[str]:
+    if not config.is_operated:
+        if config.resolver_preload and config.resolver is None:
+            yield "resolver_preload needs a resolver and an operator: add 'operator' and 'resolver: MEMORY'"
+        return
+    if config.resolver is None:
+        yield "operators require an account resolver to be configured: add 'resolver: MEMORY' or a resolver block"
+    if config.accounts:
+        yield "operators do not allow Accounts to be configured directly: they come as JWTs"
+    if config.authorization.is_required:
+        yield "operators do not allow users to be configured directly: they come as JWTs"
+    if config.trusted_keys and config.operators:
+        yield "conflicting options for 'trusted_keys' and 'operator': keep one of them"
+    for key in config.trusted_keys:
+        if not (key.startswith("O") and len(key) == NKEY_LENGTH):
+            yield f"trusted_keys: {key!r} is not an operator's public key (O…)"
+    for remote in config.leafnodes.remotes:
+        if not (remote.account.startswith("A") and len(remote.account) == NKEY_LENGTH):
+            yield "operator mode requires account nkeys in remotes: add 'account: A…' to each leafnode remote"
 
 
 def account_names(config: Config) -> set[str]:

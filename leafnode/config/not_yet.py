@@ -5,16 +5,16 @@ line here and in that document; nothing else in config/ has to change.
 """
 
 WEBSOCKET_REMOTE = "leafnodes.remotes[].urls ws://"
-"""Not a key but a kind of value; `links.py` asks for it."""
+CACHE_RESOLVER = "resolver.type cache"
+URL_RESOLVER = "resolver URL(…)"
+"""Not keys but kinds of values; `links.py` asks for them."""
 
-_NO_JWT = "use accounts and users in the file instead of JWTs"
+_NO_ASKING = "use resolver: MEMORY with resolver_preload, or a resolver of type full and push the JWTs to it"
 _REPORTED = "the first failure and the recovery of a link are logged, and nothing in between"
 
 NOT_YET: dict[str, str] = {
-    "operator": _NO_JWT,
-    "resolver": _NO_JWT,
-    "resolver_preload": _NO_JWT,
-    "trusted_keys": _NO_JWT,
+    CACHE_RESOLVER: _NO_ASKING,
+    URL_RESOLVER: _NO_ASKING,
     "default_js_domain": "name the domain in the client",
     "max_sub_tokens": "the length of subjects is bounded by max_control_line only",
     "max_traced_msg_len": "payloads are not traced",

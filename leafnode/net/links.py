@@ -25,7 +25,7 @@ BACKLOG = 1024  # connections the kernel holds for us: all sites return at once 
 log = logging.getLogger("leafnode")
 
 
-Admission = Callable[[dict[str, Any], bytes], Guest | None]
+Admission = Callable[[dict[str, Any], bytes, str], Guest | None]
 
 
 class LinkView(NamedTuple):
@@ -62,11 +62,11 @@ class Links:
         server_id: str,
         on_up: Callable[[Leaf], None],
         info: Callable[[], Mapping[str, Any]],
-        admit: Callable[[dict[str, Any], bytes], Guest | None],
+        admit: "Admission",
         next_id: Callable[[], int],
     ) -> None:
         """`on_up` is called for each link that comes up. For those who dial us: `info()` gives the INFO fields that all
-        share, `admit(options, nonce)` says who a leaf is. `next_id()` numbers connections.
+        share, `admit(options, nonce, address)` says who a leaf is. `next_id()` numbers connections.
         """
         self._admit = admit
         self._next_id = next_id

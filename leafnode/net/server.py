@@ -20,7 +20,7 @@ from leafnode.net.layer import Layer
 from leafnode.net.sockets import Gone, Row
 from leafnode.net.tls import ServerTls, TlsLayer
 from leafnode.route.account import Account
-from leafnode.route.auth import Authenticator, User
+from leafnode.route.auth import ARRIVAL, Arrival, Authenticator, User
 from leafnode.route.certificate import user_of_certificate
 from leafnode.route.session import Session
 
@@ -122,10 +122,15 @@ class ClientHost:
             certificate = connection.transport.get_extra_info("peercert") if connection is not None else None
             user = user_of_certificate(certificate or {}, known.users) if not options.get("user") else None
         else:
-            user = known.authenticate(options, session.nonce)
+            user = known.authenticate(options, session.nonce, self._arrival(connection))
         if user is None:
             log.error("%s - authentication error", self._who(session))
         return user
+
+    def _arrival(self, connection: "ClientConnection | None") -> Arrival:
+        if connection is None:
+            return ARRIVAL
+        return Arrival("STANDARD" if connection.entrance.type == "nats" else "WEBSOCKET", connection.peer[0])
 
     def authenticator_of(self, session: Session) -> Authenticator:
         connection = self.connections.get(session.client_id)
@@ -188,6 +193,7 @@ class ClientHost:
             fields["auth_required"] = True
         if connected:
             fields["connect_info"] = True
+            fields["max_payload"] = session.max_payload
             fields["remote_account"] = session.account.name if session.account else ""
         return b"INFO " + json.dumps(fields, separators=(",", ":")).encode() + b" \r\n"
 

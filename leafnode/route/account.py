@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+from leafnode.route.limits import Limits
 from leafnode.route.mapping import Mapping, Mappings
 from leafnode.route.message import Message, Sink, Subscription
 from leafnode.route.subject import is_literal
@@ -94,7 +95,9 @@ class Account:
         self.is_bridged = False  # imports services: whoever publishes says who it is, in `asker`
         self.takes_in = False  # an imported stream's message is being delivered: it does not go on to a third account
         self.asker: Callable[[bool], dict[str, object]] | None = None
-        self.connections = 0
+        self.limits = Limits()
+        self.connections = 0  # clients
+        self.leafnodes = 0  # links that others dialled
         self._unknown = 0  # subjects met that were not remembered
         self._choose = choose
 

@@ -21,6 +21,7 @@ from typing import Protocol
 from leafnode.errors import ProtocolError
 from leafnode.route.account import Account, Appender, Route
 from leafnode.route.auth import User
+from leafnode.route.limits import lowest
 from leafnode.route.message import Message, Subscription
 from leafnode.route.permissions import REMEMBERED_MAX, Permissions, ReplyBudget
 from leafnode.route.subject import is_publishable, is_valid
@@ -31,6 +32,7 @@ LINES_MAX = 2048  # whole control lines a connection remembers; about 0.5 KB eac
 SEEN_MAX = 4096  # lines seen once: only what comes again is worth preparing
 ROW_MIN = 8  # messages with the same line after which a whole row is looked for
 ROWS_MAX = 64  # lines for which a connection keeps a regular expression; compiling one costs as much as 500 messages
+TOO_MANY_CONNECTIONS = "maximum account active connections exceeded"
 RESERVED_REPLIES = (b"$JS.ACK.", b"_R_.", b"_GR_.")
 CR, LF = 13, 10
 
@@ -73,6 +75,8 @@ class Session:
         self.user: User | None = None
         self.account: Account | None = None
         self.subs: dict[bytes, Subscription] = {}
+        self.max_payload = host.max_payload
+        self.max_subscriptions = host.max_subscriptions or -1
         self.name = self.lang = self.version = ""
         self.in_msgs = self.in_bytes = self.out_msgs = self.out_bytes = 0
         self.pings_out = 0  # server PINGs not yet answered
@@ -249,7 +253,7 @@ class Session:
         if not number.isdigit() or line[-2] != CR:
             return 0
         size = int(number)
-        if size > self.host.max_payload:
+        if size > self.max_payload >= 0:
             return 0
         if count == 4 and (not args[2] or b"\t" in args[2] or args[2].startswith(RESERVED_REPLIES)):
             return 0
@@ -358,7 +362,7 @@ class Session:
         return True
 
     def _pub(self, op: control.Pub, line: bytes, data: bytes, after: int, end: int) -> int:
-        if op.size > self.host.max_payload:
+        if op.size > self.max_payload >= 0:
             raise ProtocolError("Maximum Payload Violation", "Maximum Message Payload Exceeded")
         if op.header_size >= 0 and not self.takes_headers:
             raise ProtocolError("message headers not supported", "Protocol Violation")
@@ -481,8 +485,13 @@ class Session:
     def _enter(self, user: User) -> None:
         if self.account is not None:
             self.account.connections -= 1
-        self.account = self.host.account_of(user)
-        self.account.connections += 1
+            self.account = None
+        account = self.host.account_of(user)
+        most = account.limits.max_connections
+        if 0 <= most <= account.connections + account.leafnodes:
+            raise ProtocolError(TOO_MANY_CONNECTIONS, "Maximum Account Active Connections Exceeded")
+        self.account = account
+        account.connections += 1
         self._take_rules(user)
 
     def _take_rules(self, user: User) -> None:
@@ -490,8 +499,7 @@ class Session:
         self._permissions = user.permissions
         responses = user.permissions.responses if user.permissions else None
         self._replies = ReplyBudget(responses) if responses else None
-        self._may_publish.clear()
-        self._lines.clear()
+        self.forget_routes()
         self._remembers = (
             self.fast and self.echo and not (self.verbose or self.pedantic or self._permissions or self.traced)
         )
@@ -516,6 +524,17 @@ class Session:
         """After a change of rules: nothing prepared may be used any more."""
         self._lines.clear()
         self._may_publish.clear()
+        self._take_limits()
+
+    def _take_limits(self) -> None:
+        """Of the server, the account and the user the lowest."""
+        host, user, account = self.host, self.user, self.account
+        if user is None or account is None:
+            return
+        limits = account.limits
+        self.max_payload = lowest(host.max_payload, limits.max_payload, user.max_payload)
+        most = (host.max_subscriptions or -1, limits.max_subscriptions, user.max_subscriptions)
+        self.max_subscriptions = lowest(*most)
 
     def _pong(self) -> None:
         self._say(b"PONG\r\n")
@@ -532,8 +551,7 @@ class Session:
             self._error("Invalid Subject")
             return
         if sid not in self.subs:
-            limit = self.host.max_subscriptions
-            if limit and len(self.subs) >= limit:
+            if 0 <= self.max_subscriptions <= len(self.subs):
                 self._error("maximum subscriptions exceeded")
                 return
             if not self._may_subscribe(subject, queue):
