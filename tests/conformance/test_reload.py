@@ -14,6 +14,7 @@ from tests.conformance.raw import Wire
 from tests.support.certificates import Authority, Pair
 from tests.support.ports import free_port
 from tests.support.servers import Broker, leafnode
+from tests.support.trust import Operator
 
 DEADLINE_S = 10.0
 DONE, FAILED = "Reloaded server configuration", "Failed to reload server configuration"
@@ -285,3 +286,19 @@ def test_limits_of_streams_hold_from_now_on(start: Callable[[str], Site], tmp_pa
     assert b"error" in create("early")
     site.change(config("5MB"))
     assert b'"max_bytes":3145728' in create("late")
+
+
+def test_users_by_jwt_stay_through_a_reload(start: Callable[[str], Site]) -> None:
+    operator = Operator()
+    account = operator.account("A")
+    config = operator.in_memory((account, account.jwt()))
+    site = start(config)
+    with Wire(site.port) as wire:
+        nonce = json.loads(wire.info.removeprefix(b"INFO "))["nonce"]
+        wire.send(account.user().connect(nonce, protocol=0) + b"SUB x 1\r\nPING\r\n")
+        wire.until(b"PONG\r\n")
+        site.change(f"{config}\nmax_payload: 3")
+        wire.send(b"PUB x 3\r\nabc\r\nPING\r\n")
+        assert wire.until(b"PONG\r\n") == b"MSG x 1 3\r\nabc\r\nPONG\r\n"
+        wire.send(b"PUB x 4\r\nabcd\r\n")
+        assert wire.until(b"\r\n") == b"-ERR 'Maximum Payload Violation'\r\n"
