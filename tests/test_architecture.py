@@ -13,7 +13,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "leafnode.base", "leafnode.config", "leafnode.net", "leafnode.route", "leafnode.store", "leafnode.stream",
     },
     "leafnode.base": set(),
-    "leafnode.config": {"leafnode", "leafnode.base", "leafnode.route"},
+    "leafnode.config": {"leafnode", "leafnode.base", "leafnode.route", "leafnode.wire"},
     "leafnode.wire": {"leafnode"},
     "leafnode.route": {"leafnode", "leafnode.wire"},
     "leafnode.stream": {"leafnode", "leafnode.wire", "leafnode.route"},
