@@ -78,8 +78,8 @@ class Resolver:
         fresh = []
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             account = path.name.removesuffix(SUFFIX)
-            before = self._known.get(account)
-            if before != self._read(account, before or ""):
+            before, now = self._known.get(account), self._read(account)
+            if now and now != before:
                 fresh.append(account)
         return fresh
 
