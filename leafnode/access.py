@@ -62,6 +62,7 @@ def user_of(account: str, user: UserConfig, default: PermissionsConfig | None) -
         nkey=user.nkey,
         account=account,
         permissions=permissions_of(rules) if rules else None,
+        arrivals=user.connection_types,
     )
 
 

@@ -5,10 +5,11 @@ import time
 from collections.abc import Mapping as Named
 
 from leafnode.base import nuid
-from leafnode.config.options import GLOBAL_ACCOUNT, AccountConfig, Config, ExportConfig, MappingConfig
+from leafnode.config.options import GLOBAL_ACCOUNT, AccountConfig, AccountLimits, Config, ExportConfig, MappingConfig
 from leafnode.config.sharing import export_for, passage_of
 from leafnode.route.account import Account
 from leafnode.route.bridge import Replies, ServiceImport, StreamImport
+from leafnode.route.limits import Limits
 from leafnode.route.mapping import WHOLE_PERCENT, Mapping
 
 REPLY_ID_LENGTH = 6  # characters, of which there are 62: as in nats-server; 65,536 at a time hardly meet
@@ -22,6 +23,9 @@ def furnish(config: Config, accounts: Named[str, Account]) -> None:
     accounts[GLOBAL_ACCOUNT].map(mapping_of(mapping, cluster) for mapping in config.mappings)
     for name, settings in config.accounts.items():
         accounts[name].map(mapping_of(mapping, cluster) for mapping in settings.mappings)
+        accounts[name].limits = limits_of(settings.limits)
+    for name, account in accounts.items():
+        account.map(default_domain_mappings(config, name))
     connect(config.accounts, accounts)
 
 
@@ -30,6 +34,25 @@ def mapping_of(settings: MappingConfig, cluster: str) -> Mapping:
     ours = [entry for entry in settings.destinations if entry.cluster and entry.cluster == cluster]
     chosen = ours or [entry for entry in settings.destinations if not entry.cluster]
     return Mapping(settings.source, [(entry.subject, entry.weight_percent) for entry in chosen], random.randrange)
+
+
+def limits_of(settings: AccountLimits) -> Limits:
+    return Limits(
+        max_connections=settings.max_connections,
+        max_leafnodes=settings.max_leafnodes,
+        max_subscriptions=settings.max_subscriptions,
+        max_payload=settings.max_payload,
+    )
+
+
+def default_domain_mappings(config: Config, account: str) -> list[Mapping]:
+    """An account that has a default domain finds that JetStream, over a leaf link, under the names of its own."""
+    domain = config.default_js_domain.get(account, "")
+    if not domain:
+        return []
+    theirs = f"$JS.{domain}.API"
+    pairs = [("$JS.API.>", f"{theirs}.>"), ("$KV.>", f"{theirs}.$KV.>"), ("$OBJ.>", f"{theirs}.$OBJ.>")]
+    return [Mapping(source, [(target, WHOLE_PERCENT)]) for source, target in pairs]
 
 
 def domain_mappings(domain: str) -> list[Mapping]:

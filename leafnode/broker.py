@@ -16,7 +16,7 @@ from pathlib import Path
 
 from leafnode import identity
 from leafnode.access import authenticator, leaf_admission, websocket_authenticator
-from leafnode.accounts import domain_mappings, furnish
+from leafnode.accounts import default_domain_mappings, domain_mappings, furnish
 from leafnode.base.notify import Notifier
 from leafnode.config.options import GLOBAL_ACCOUNT, AccountJetStream, Config, JetStreamConfig
 from leafnode.errors import LeafnodeError, StoreError
@@ -86,6 +86,7 @@ class Broker:
             max_pending=config.max_pending,
             max_connections=config.max_connections,
             max_subscriptions=config.max_subscriptions,
+            max_sub_tokens=config.max_sub_tokens,
             ping_interval_s=config.ping_interval_s,
             ping_max=config.ping_max,
             write_deadline_s=config.write_deadline_s,
@@ -167,6 +168,7 @@ class Broker:
     def make_account(self, name: str) -> Account:
         """One that a JWT makes."""
         account = self.accounts[name] = Account(name, random.randrange)
+        account.map(default_domain_mappings(self.config, name))
         if self.system is not None:
             self.system.add(account)
         return account

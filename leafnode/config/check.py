@@ -116,6 +116,9 @@ def _account_references(config: Config) -> Iterator[str]:
     if config.system_account != SYSTEM_ACCOUNT and config.system_account not in config.accounts:
         yield f"system_account {config.system_account!r} is not defined: add it to 'accounts'"
     known = account_names(config)
+    for name, domain in config.default_js_domain.items():
+        if any(char in domain for char in ".*> \t"):
+            yield f"default_js_domain of {name!r}: {domain!r} is no domain: it is a token of subjects"
     for remote in config.leafnodes.remotes:
         if remote.account not in known:
             yield f"cannot find local account {remote.account!r} specified in leafnode remote: add it to 'accounts'"

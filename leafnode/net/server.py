@@ -78,6 +78,7 @@ class ClientHost:
         ping_max: int,
         write_deadline_s: float,
         auth_timeout_s: float,
+        max_sub_tokens: int = 0,
         trace: bool = False,
         tls: ServerTls | None = None,
     ) -> None:
@@ -90,6 +91,7 @@ class ClientHost:
         self.max_pending = max_pending
         self.max_connections = max_connections
         self.max_subscriptions = max(max_subscriptions, 0)
+        self.max_sub_tokens = max_sub_tokens
         self.ping_max = ping_max
         self.write_deadline_s = write_deadline_s
         self.traced = trace
@@ -115,17 +117,21 @@ class ClientHost:
         tls = connection.entrance.tls if connection is not None else None
         maps = tls is not None and tls.config.verify_and_map and bool(known.users)
         if not options:
-            return None if maps else known.anonymous()
+            return None if maps else self._arrived(known.anonymous(), connection)
         if connection is not None and connection.credentials:
             options = {**connection.credentials, **{key: value for key, value in options.items() if value}}
         if maps and not options.get("nkey"):
             certificate = connection.transport.get_extra_info("peercert") if connection is not None else None
             user = user_of_certificate(certificate or {}, known.users) if not options.get("user") else None
+            user = self._arrived(user, connection)
         else:
             user = known.authenticate(options, session.nonce, self._arrival(connection))
         if user is None:
             log.error("%s - authentication error", self._who(session))
         return user
+
+    def _arrived(self, user: User | None, connection: "ClientConnection | None") -> User | None:
+        return user if user is not None and user.may_arrive(self._arrival(connection)) else None
 
     def _arrival(self, connection: "ClientConnection | None") -> Arrival:
         if connection is None:

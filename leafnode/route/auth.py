@@ -34,6 +34,8 @@ class User:
     nkey: str = ""
     account: str = GLOBAL_ACCOUNT
     permissions: Permissions | None = None
+    arrivals: frozenset[str] = frozenset()
+    """Kinds of connection it may come by, as in `Arrival.kind`; empty = all."""
     label: str = ""
     """What a person calls it; and its account."""
     account_label: str = ""
@@ -47,6 +49,9 @@ class User:
     max_subscriptions: int = -1
     max_payload: int = -1
     """Bytes; -1 = no limit of its own."""
+
+    def may_arrive(self, arrival: Arrival) -> bool:
+        return not self.arrivals or arrival.kind in self.arrivals
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +81,10 @@ class Authenticator:
 
     def authenticate(self, options: Mapping[str, object], nonce: bytes, arrival: Arrival = ARRIVAL) -> User | None:
         """The user behind a CONNECT, or None: refused."""
+        user = self._identify(options, nonce)
+        return user if user is not None and user.may_arrive(arrival) else None
+
+    def _identify(self, options: Mapping[str, object], nonce: bytes) -> User | None:
         nkey = _text(options, "nkey")
         if nkey:
             return self._by_nkey(nkey, nonce, _text(options, "sig"))

@@ -46,6 +46,7 @@ class Host(Protocol):
     max_payload: int
     max_control_line: int
     max_subscriptions: int  # per connection; 0: unlimited
+    max_sub_tokens: int  # of a subscription's subject; 0: unlimited
 
     def authenticate(self, session: "Session", options: dict[str, object]) -> User | None: ...
     def account_of(self, user: User) -> Account: ...
@@ -551,6 +552,9 @@ class Session:
             self._error("Invalid Subject")
             return
         if sid not in self.subs:
+            if 0 < self.host.max_sub_tokens <= subject.count(b"."):
+                self._permission_error(b'Subscription to "%b", too many tokens' % subject)
+                return
             if 0 <= self.max_subscriptions <= len(self.subs):
                 self._error("maximum subscriptions exceeded")
                 return

@@ -1,15 +1,19 @@
 """Streams and services that one account imports from another: the same conversation on both servers."""
 
+import asyncio
 import json
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import nats
 import pytest
+from nats.js.kv import KeyValue
 
 from tests.conformance.conftest import MAKERS
 from tests.conformance.raw import Wire
+from tests.support.ports import free_port
 from tests.support.servers import Broker, jetstream
 
 SHARING = """
@@ -212,3 +216,100 @@ async def test_jetstream_of_another_account(start: Starter) -> None:
     assert (await js.consumer_info("KV_K", "d")).ack_floor.stream_seq >= 1
     await alice.close()
     await bob.close()
+
+
+# limits
+
+
+LIMITED = """
+max_sub_tokens: 3
+accounts {
+  A { users: [ {user: a, password: p}, {user: leaf, password: p, allowed_connection_types: [LEAFNODE, WEBSOCKET]}
+               {user: std, password: p, allowed_connection_types: standard} ]
+      limits { max_connections: 3, max_subscriptions: 2, max_payload: 10, max_leafnodes: 1 } }
+  B { users: [ {user: b, password: p} ] }
+}
+"""
+
+
+def test_limits_of_an_account(start: Starter) -> None:
+    broker = start(LIMITED)
+    with Party(broker, "a", subscribe="a.b.c") as first, Party(broker, "b", subscribe="1 2 3") as other:
+        first.send(b"SUB a.b.c.d 2\r\nSUB b 3\r\nSUB c 4\r\nPUB b 10\r\n0123456789\r\n")
+        assert first.heard() == (
+            b"-ERR 'Permissions Violation for Subscription to \"a.b.c.d\", too many tokens'\r\n"
+            b"-ERR 'maximum subscriptions exceeded'\r\nMSG b 3 10\r\n0123456789\r\n"
+        )
+        with Party(broker, "a"), Party(broker, "a"), Wire(broker.port) as fourth:
+            fourth.send(b'CONNECT {"user":"a","pass":"p"}\r\n')
+            assert fourth.rest() == b"-ERR 'maximum account active connections exceeded'\r\n"
+        first.send(b"PUB b 11\r\n")
+        assert first.rest() == b"-ERR 'Maximum Payload Violation'\r\n"
+        other.send(b"PUB 3 11\r\n01234567890\r\n")
+        assert other.heard() == b"MSG 3 3 11\r\n01234567890\r\n"
+
+
+def test_users_come_by_the_ways_that_are_theirs(start: Starter) -> None:
+    broker = start(LIMITED + "no_auth_user: leaf")
+    with Party(broker, "std"):
+        pass
+    for credentials in (b'{"user":"leaf","pass":"p"}', b"{}"):
+        with Wire(broker.port) as wire:
+            wire.send(b"CONNECT " + credentials + b"\r\n")
+            assert wire.rest() == b"-ERR 'Authorization Violation'\r\n"
+
+
+def test_links_are_counted_and_asked_for_their_way(start: Starter) -> None:
+    port = free_port()
+    start(f'{LIMITED}\nleafnodes {{ listen: "127.0.0.1:{port}" }}')
+
+    def answer(user: str, *, name: str) -> tuple[Wire, bytes]:
+        wire = Wire(port)
+        options = {"user": user, "pass": "p", "name": name, "cluster": name, "server_id": name, "headers": True}
+        wire.send(b"CONNECT " + json.dumps(options).encode() + b"\r\n")
+        return wire, wire.until(b"\r\n")
+
+    refused, words = answer("std", name="x")
+    assert words == b"-ERR 'Authorization Violation'\r\n"
+    first, words = answer("leaf", name="y")
+    assert words.startswith(b"INFO ")
+    second, words = answer("leaf", name="z")
+    while words.startswith((b"INFO ", b"LS+ ", b"PING")):
+        words = second.until(b"\r\n")
+    assert words == b"-ERR 'maximum account active connections exceeded'\r\n"
+    for wire in (refused, first, second):
+        wire.close()
+
+
+# a hub's JetStream as if it were here
+
+
+async def test_a_default_domain_makes_a_hubs_jetstream_look_local(start: Starter, tmp_path: Path) -> None:
+    port = free_port()
+    hub_config = jetstream(tmp_path, "hub") + f'\nleafnodes {{ listen: "127.0.0.1:{port}" }}'
+    with MAKERS["nats-server"](tmp_path / "hub", config=hub_config) as hub:
+        site = start(f"""
+          default_js_domain {{ "$G": hub }}
+          leafnodes {{ remotes: [ {{ url: "nats-leaf://127.0.0.1:{port}" }} ] }}
+        """)
+        there, here = await nats.connect(hub.url), await nats.connect(site.url)
+        await there.jetstream().create_key_value(bucket="K")
+        bucket = await patiently(lambda: here.jetstream().key_value("K"))
+        await bucket.put("k", b"v")
+        assert (await bucket.get("k")).value == b"v"
+        ack = await here.request("$KV.K.k", b"w", timeout=5)
+        assert json.loads(ack.data)["domain"] == "hub"
+        await here.close()
+        await there.close()
+
+
+async def patiently(attempt: Callable[[], Awaitable[KeyValue]]) -> KeyValue:
+    """Until the link is up."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return await attempt()
+        except nats.errors.Error:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.02)

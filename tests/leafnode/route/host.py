@@ -17,6 +17,7 @@ class FakeHost:
         self.max_payload = 1024
         self.max_control_line = 4096
         self.max_subscriptions = 0
+        self.max_sub_tokens = 0
         self.account = Account("$G", lambda n: n - 1)
         self.user = User(permissions=permissions)
         self.authenticator = Authenticator(
