@@ -15,6 +15,7 @@ from leafnode.route.session import Session
 from leafnode.route.subject import intersection, is_valid, matches
 from leafnode.route.transform import TransformError
 from tests.leafnode.route.host import FakeHost, said
+from tests.leafnode.route.test_leaf import link, text
 
 SECOND_NS = 1_000_000_000
 PATTERNS = st.lists(st.sampled_from([b"a", b"b", b"*", b">"]), min_size=1, max_size=4).map(b".".join).filter(is_valid)
@@ -290,3 +291,47 @@ def test_waiting_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for reply in re.findall(rb"_R_\.\S+", said(alice)):
         alice.receive(b"PUB %b 2\r\nok\r\n" % reply)
     assert said(bob) == b"MSG in.1 1 2\r\nok\r\nMSG in.2 1 2\r\nok\r\n"
+
+
+# over leaf links
+
+
+def test_a_service_behind_a_link_is_asked_and_answers_over_it() -> None:
+    host = Two()
+    host.service("svc", "my.req")
+    leaf = link(host.a)
+    leaf.receive(b"LS+ svc\r\n")
+    text(leaf)
+    bob = host.of(host.b)
+    bob.receive(b"SUB in.* 1\r\nPUB my.req in.1 1\r\nx\r\n")
+    told, asked = text(leaf).split(b"\r\n", 1)
+    reply = reply_in(asked)
+    assert told == b"LS+ %b.>" % reply.rpartition(b".")[0]
+    assert asked.startswith(b"HMSG svc %b " % reply)
+    leaf.receive(b"LMSG %b 2\r\nok\r\n" % reply)
+    assert said(bob) == b"MSG in.1 1 2\r\nok\r\n"
+
+
+def test_who_is_behind_a_link_asks_and_hears_what_its_account_imports() -> None:
+    host = Two()
+    host.service("svc", "my.req")
+    host.stream("pub.>", "b.pub.>")
+    leaf = link(host.b)
+    assert b"LS+ my.req\r\n" in text(leaf)
+    alice = host.of(host.a)
+    alice.receive(b"SUB svc 1\r\n")
+    leaf.receive(b"LS+ in.1\r\nLS+ b.pub.x\r\nLS+ b.pub.*\r\nLMSG my.req in.1 1\r\nx\r\n")
+    asked = said(alice)
+    assert b'{"acc":"B"}' in asked
+    alice.receive(b"PUB %b 2\r\nok\r\nPUB pub.x 1\r\ny\r\n" % reply_in(asked))
+    assert text(leaf) == b"LMSG in.1 2\r\nok\r\nLMSG b.pub.x 1\r\ny\r\n"
+
+
+def test_a_queue_group_behind_a_link_gets_an_imported_message_once() -> None:
+    host = Two()
+    host.stream("pub.>", "b.pub.>")
+    leaf = link(host.b)
+    leaf.receive(b"LS+ b.pub.x q 2\r\n")
+    text(leaf)
+    host.of(host.a).receive(b"PUB pub.x 1\r\ny\r\n")
+    assert text(leaf) == b"LMSG b.pub.x | q 1\r\ny\r\n"
