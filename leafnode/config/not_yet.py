@@ -22,7 +22,6 @@ NOT_YET: dict[str, str] = {
     "jetstream.limits": "use the limits of streams and consumers",
     "jetstream.max_buffered_msgs": "what waits for the disk is bounded by the store",
     "jetstream.max_buffered_size": "what waits for the disk is bounded by the store",
-    "leafnodes.tls": "links are accepted without TLS; put a TLS proxy in front",
     "leafnodes.dial_timeout": "connecting is given a fixed time",
     "leafnodes.remotes[].dial_timeout": "connecting is given a fixed time",
     "leafnodes.remotes[].first_info_timeout": "the hub is given a fixed time to speak",

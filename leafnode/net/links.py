@@ -8,13 +8,13 @@ from typing import Any, NamedTuple, Protocol
 
 from leafnode import identity
 from leafnode.base import nuid
-from leafnode.config.options import Config, LeafRemote, ServerUrl
+from leafnode.config.options import Config, LeafRemote, ServerUrl, TlsConfig
 from leafnode.config.reload import mark
 from leafnode.errors import ConfigError, LeafnodeError
 from leafnode.net import secrets
 from leafnode.net.endpoint import Endpoint
 from leafnode.net.leaf_listener import LeafConnection, LeafListener
-from leafnode.net.tls import client_context
+from leafnode.net.tls import ServerTls, TlsLayer, client_context
 from leafnode.net.uplink import Limits, Uplink
 from leafnode.route.account import Account
 from leafnode.route.gate import Guest
@@ -157,8 +157,10 @@ class Links:
 
     async def _listen(self, port: int) -> None:
         config, rules = self._config, self._config.leafnodes
-        self.listener = LeafListener(
-            info=lambda: {**self._info(), "host": rules.host, "port": self.port},
+        tls = listener_tls(rules.tls) if rules.tls else None
+        secrecy = tls.info_fields() if tls else {}
+        self.listener = listener = LeafListener(
+            info=lambda: {**self._info(), **secrecy, "host": rules.host, "port": self.port},
             options=self._options(),
             admit=self._admit,
             on_leaf=self._came,
@@ -173,7 +175,11 @@ class Links:
         )
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                self.listener.accept, rules.host, max(port, 0), backlog=BACKLOG, reuse_address=True
+                (lambda: TlsLayer(tls, listener.accept)) if tls else listener.accept,
+                rules.host,
+                max(port, 0),
+                backlog=BACKLOG,
+                reuse_address=True,
             )
         except OSError as error:
             raise LeafnodeError(
@@ -242,6 +248,13 @@ class Links:
             ping_interval_s=config.ping_interval_s,
             ping_max=config.ping_max,
         )
+
+
+def listener_tls(config: TlsConfig) -> ServerTls:
+    """TLS of the leaf listener. Raises ConfigError when it cannot be used."""
+    if config.verify_and_map:
+        raise ConfigError("leafnodes: tls.verify_and_map is not supported here: use verify, and users with passwords")
+    return ServerTls(config)
 
 
 def url_credentials(url: ServerUrl) -> dict[str, str]:

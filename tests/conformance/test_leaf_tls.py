@@ -1,6 +1,10 @@
-"""leafnode's link to a stock hub over TLS: required, with client certificates, handshake first, and what is refused."""
+"""Leaf links over TLS: required, with client certificates, handshake first, and what is refused.
+
+A leafnode dials a stock hub and a leafnode hub; a stock leaf dials a leafnode hub.
+"""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import nats
@@ -23,14 +27,21 @@ def hub_pair(authority: Authority) -> Pair:
     return authority.server("hub")
 
 
-def hub(folder: Path, port: int, pair: Pair, authority: Authority, tls: str = "", more: str = "") -> Broker:
+Maker = Callable[..., Broker]
+HUBS: list[Maker] = [stock_hub, leafnode]
+NAMES = ["nats-server", "leafnode"]
+
+
+def hub(
+    folder: Path, port: int, pair: Pair, authority: Authority, tls: str = "", more: str = "", maker: Maker = stock_hub
+) -> Broker:
     block = f'cert_file: "{pair.cert}", key_file: "{pair.key}", ca_file: "{authority.ca}", {tls}'
-    return stock_hub(folder / "hub", config=f'leafnodes {{ listen: "127.0.0.1:{port}"\ntls {{ {block} }}\n{more} }}')
+    return maker(folder / "hub", config=f'leafnodes {{ listen: "127.0.0.1:{port}"\ntls {{ {block} }}\n{more} }}')
 
 
-def site(folder: Path, port: int, tls: str, scheme: str = "nats-leaf") -> Broker:
+def site(folder: Path, port: int, tls: str, scheme: str = "nats-leaf", maker: Maker = leafnode) -> Broker:
     remote = f'{{ url: "{scheme}://localhost:{port}", tls {{ {tls} }} }}'
-    return leafnode(folder / "site", config=f"leafnodes {{ reconnect: 50ms, remotes: [ {remote} ] }}")
+    return maker(folder / "site", config=f"leafnodes {{ reconnect: 50ms, remotes: [ {remote} ] }}")
 
 
 async def carries(there: Broker, here: Broker) -> None:
@@ -52,10 +63,11 @@ async def carries(there: Broker, here: Broker) -> None:
         await at_leaf.close()
 
 
-async def test_a_hub_that_requires_tls(tmp_path: Path, authority: Authority, hub_pair: Pair) -> None:
+@pytest.mark.parametrize("maker", HUBS, ids=NAMES)
+async def test_a_hub_that_requires_tls(tmp_path: Path, authority: Authority, hub_pair: Pair, maker: Maker) -> None:
     port = free_port()
     with (
-        hub(tmp_path, port, hub_pair, authority) as there,
+        hub(tmp_path, port, hub_pair, authority, maker=maker) as there,
         site(tmp_path, port, f'ca_file: "{authority.ca}"', "tls") as here,
     ):
         await carries(there, here)
@@ -73,10 +85,34 @@ async def test_a_hub_that_demands_a_certificate(tmp_path: Path, authority: Autho
         await carries(there, here)
 
 
-async def test_handshake_first(tmp_path: Path, authority: Authority, hub_pair: Pair) -> None:
+async def test_a_stock_leaf_links_to_a_leafnode_hub(tmp_path: Path, authority: Authority, hub_pair: Pair) -> None:
     port = free_port()
     with (
-        hub(tmp_path, port, hub_pair, authority, "handshake_first: true") as there,
+        hub(tmp_path, port, hub_pair, authority, maker=leafnode) as there,
+        site(tmp_path, port, f'ca_file: "{authority.ca}"', "tls", maker=stock_hub) as here,
+    ):
+        await carries(there, here)
+
+
+@pytest.mark.parametrize("maker", HUBS, ids=NAMES)
+async def test_a_leaf_without_a_certificate_is_turned_away(
+    tmp_path: Path, authority: Authority, hub_pair: Pair, maker: Maker
+) -> None:
+    own = authority.client("roof")
+    port = free_port()
+    with hub(tmp_path, port, hub_pair, authority, "verify: true", maker=maker) as there:
+        with site(tmp_path / "without", port, f'ca_file: "{authority.ca}"') as refused:
+            await said(refused, "leaf link to nats-leaf://localhost")
+        known = f'ca_file: "{authority.ca}", cert_file: "{own.cert}", key_file: "{own.key}"'
+        with site(tmp_path / "with", port, known) as here:
+            await carries(there, here)
+
+
+@pytest.mark.parametrize("maker", HUBS, ids=NAMES)
+async def test_handshake_first(tmp_path: Path, authority: Authority, hub_pair: Pair, maker: Maker) -> None:
+    port = free_port()
+    with (
+        hub(tmp_path, port, hub_pair, authority, "handshake_first: true", maker=maker) as there,
         site(tmp_path, port, f'ca_file: "{authority.ca}", handshake_first: true') as here,
     ):
         await carries(there, here)
