@@ -71,6 +71,8 @@ async def _replace(broker: "Broker", old: Config, new: Config) -> None:
     for name in fresh_accounts:
         if broker.system is not None:
             broker.system.add(broker.accounts[name])
+    if broker.tenants is not None:
+        broker.tenants.reload(old.resolver_preload, new.resolver_preload)
     await broker.attach_jetstream(new)
     broker.clients.entrance.tls = tls
     _take_info(broker)

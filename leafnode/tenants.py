@@ -128,6 +128,19 @@ class Tenants:
         if self.system_account not in self._around.accounts:
             self._around.make_account(self.system_account)
 
+    def reload(self, old: Mapping[str, str], new: Mapping[str, str]) -> None:
+        """Take over a changed `resolver_preload`; with a folder it only ever counts for accounts that are new."""
+        if self.resolver.folder is not None:
+            return
+        for account in old.keys() - new.keys():
+            self.delete(account)
+        for account, text in new.items():
+            if text != old.get(account):
+                try:
+                    self.update(text, account=account)
+                except TrustError as error:
+                    log.error("resolver_preload: the JWT of %s is not used: %s", account, error)
+
     # who may connect -----------------------------------------------------------------------------------------------
 
     def authenticate(self, options: Mapping[str, object], nonce: bytes, arrival: Arrival) -> User | None:

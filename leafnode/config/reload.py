@@ -40,6 +40,7 @@ RELOADABLE = frozenset(
         "ping_max",
         "ports_file_dir",
         "reconnect_error_reports",
+        "resolver_preload",
         "server_metadata",
         "server_tags",
         "tls",

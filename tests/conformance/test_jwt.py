@@ -1,6 +1,7 @@
 """Operator mode, on both servers: operators, accounts and users by JWT, resolvers, and what changes while connected."""
 
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -326,6 +327,25 @@ def test_an_account_expires_while_connected(start: Starter) -> None:
     with enter(broker, account.user()) as wire:
         assert wire.rest().replace(b"PING\r\n", b"") == b"-ERR 'Account Authentication Expired'\r\n"
     assert answer(broker, account.user()) == VIOLATION
+
+
+def test_preloaded_accounts_change_at_a_reload(start: Starter) -> None:
+    operator = Operator()
+    one, two = operator.account("one"), operator.account("two")
+    before = operator.in_memory((one, one.jwt()))
+    broker = start(before)
+    user = one.user(iat=int(time.time()) - HOUR)
+    file = broker.folder / "server.conf"
+    revoked = one.jwt(revocations={user.key.public: int(time.time()) - 1})
+    with enter(broker, user) as wire:
+        after = operator.in_memory((one, revoked), (two, two.jwt()))
+        operators = [line for text in (before, after) for line in text.splitlines() if line.startswith("operator")]
+        changed = file.read_text().replace(before, after.replace(operators[1], operators[0]))
+        file.write_text(changed)
+        broker.signal(signal.SIGHUP)
+        assert b"User Authentication Revoked" in wire.rest()
+    assert answer(broker, user) == VIOLATION
+    assert answer(broker, two.user()) == b"PONG\r\n"
 
 
 # --- the directory resolver
