@@ -6,6 +6,7 @@ rename itself may be forgotten.
 """
 
 import contextlib
+import fcntl
 import os
 from pathlib import Path
 
@@ -46,3 +47,19 @@ def _write_synced(path: Path, data: bytes, mode: int) -> None:
         file.write(data)
         file.flush()
         os.fsync(descriptor)
+
+
+def hold(path: Path) -> int:
+    """Keep others from holding `path` (made when missing) until the descriptor is closed, or the process ends.
+
+    Raises:
+        BlockingIOError: another holds it.
+        OSError: it cannot be made.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -14,11 +14,12 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from leafnode.base import nuid
+from leafnode.base import files, nuid
 from leafnode.errors import StoreError
 from leafnode.route.account import Account
 from leafnode.store.memory import MemoryStore
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 FILE_NAME = "leafnode.db"
 RESERVE_NAME = "leafnode.reserve"
+LOCK_NAME = "leafnode.lock"
 NO_SPACE = "insufficient resources: the disk is full"
 LATER_SECONDS = 0.25  # positions of consumers that need not be kept at once wait so long for company
 RETRY_SECONDS = 1.0  # between attempts to write, and to find space, while the disk refuses
@@ -44,9 +46,10 @@ class Storage:
     """One for the broker."""
 
     def __init__(
-        self, disk: SqliteStore, reserve: Reserve, now_ns: Callable[[], int], new_id: Callable[[], str]
+        self, disk: SqliteStore, reserve: Reserve, lock: int, now_ns: Callable[[], int], new_id: Callable[[], str]
     ) -> None:
         self._disk = disk
+        self._lock = lock
         self._reserve = reserve
         self._memory = MemoryStore()
         self._now_ns = now_ns
@@ -73,8 +76,13 @@ class Storage:
             StoreError: it cannot be used; says why and what to do.
         """
         _make(store_dir)
-        disk = await SqliteStore.open(store_dir / FILE_NAME)
-        storage = cls(disk, Reserve(store_dir / RESERVE_NAME), now_ns, new_id)
+        lock = _hold(store_dir)
+        try:
+            disk = await SqliteStore.open(store_dir / FILE_NAME)
+        except BaseException:
+            os.close(lock)
+            raise
+        storage = cls(disk, Reserve(store_dir / RESERVE_NAME), lock, now_ns, new_id)
         if not storage._reserve.take():
             storage._is_full = True
             log.error("store has no space left and refuses messages folder=%s", store_dir)
@@ -140,6 +148,7 @@ class Storage:
             jetstream.close()
         await self._flush()
         await self._disk.close()
+        os.close(self._lock)
         await self._memory.close()
 
     # writer ------------------------------------------------------------------------------------------------------
@@ -257,6 +266,18 @@ def _touches_disk(batch: Batch) -> bool:
     return any(changes.stream.config.storage != "memory" for changes in batch.streams.values()) or any(
         changes.consumer.is_kept for changes in batch.consumers.values()
     )
+
+
+def _hold(folder: Path) -> int:
+    """Two brokers on one store would number each other's messages: the second one is refused."""
+    try:
+        return files.hold(folder / LOCK_NAME)
+    except BlockingIOError as error:
+        raise StoreError(
+            f"{folder} is in use by another leafnode: stop that one, or give this one a store_dir"
+        ) from error
+    except OSError as error:
+        raise StoreError(f"{folder / LOCK_NAME}: cannot be made: {error.strerror}") from error
 
 
 def _make(folder: Path) -> None:

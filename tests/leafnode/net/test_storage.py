@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from leafnode.errors import StoreError
 from leafnode.net.storage import Storage
 from leafnode.route.account import Account
 from leafnode.route.message import Message, Subscription
@@ -180,3 +183,12 @@ async def test_accounts_have_streams_of_their_own(tmp_path: Path) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await running
     await storage.close()
+
+
+async def test_a_store_is_for_one_broker_at_a_time(tmp_path: Path) -> None:
+    first = await Storage.open(tmp_path)
+    with pytest.raises(StoreError, match="in use by another leafnode"):
+        await Storage.open(tmp_path)
+    await first.close()
+    second = await Storage.open(tmp_path)
+    await second.close()
