@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from agent.bus import prepare
 from agent.errors import ConfigError, FleetError
 from agent.settings import Settings, load
 from leafnode import __version__
@@ -73,11 +74,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _checked(path: Path, settings: Settings) -> int:
-    """What reading the file alone does not find: credentials."""
-    if settings.nats.credentials:
-        from agent.identity import read_credentials
-
-        read_credentials(settings.nats.credentials)
+    """What reading the file alone does not find: credentials, certificates, addresses."""
+    prepare(settings.bus_options())
     sys.stderr.write(f"{path}: good; device {settings.device_id}, {len(settings.config)} managed files\n")
     return 0
 

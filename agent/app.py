@@ -5,6 +5,7 @@ the state directory is open. A task that fails in a way nobody foresaw ends the 
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from agent import identity
@@ -26,9 +28,10 @@ from agent.ledger import Ledger
 from agent.payloads import CommandResult, rfc3339
 from agent.presence import InventoryTask, PresenceTask
 from agent.settings import Settings
-from agent.site import ensure
+from agent.site import ensure, follow_hub
 from agent.telemetry import TelemetryTask
 from leafnode import __version__
+from leafnode.base import files
 from leafnode.base.notify import Notifier
 
 log = logging.getLogger(__name__)
@@ -51,6 +54,34 @@ async def run(settings: Settings) -> None:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"state_dir {state_dir} cannot be made: {error.strerror}") from error
+    with _alone(state_dir):
+        await _run(settings, state_dir)
+
+
+@contextlib.contextmanager
+def _alone(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory for this process: two agents would run each other's commands.
+
+    Raises:
+        ConfigError: another process holds it, or it cannot be written.
+    """
+    try:
+        lock = files.hold(state_dir / "lock")
+    except BlockingIOError as error:
+        raise ConfigError(
+            f"state_dir {state_dir} is in use by another fleet-agent: stop that one, or give this one a state_dir and"
+            " a [device] id of its own"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"state_dir {state_dir} cannot be used: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+async def _run(settings: Settings, state_dir: Path) -> None:
+    loop = asyncio.get_running_loop()
     ledger = await Ledger.open(state_dir / "commands.db")
     notifier = Notifier()
     try:
@@ -102,10 +133,18 @@ async def _session(settings: Settings, bus: Bus, ledger: Ledger) -> None:
         ]
     )
     service = QueryService(bus, device, settings.device.groups, settings.query, facts)
-    presence = PresenceTask(bus, device, boot_id, settings.presence.interval_s)
     inventory = InventoryTask(
         bus, device, settings.device.groups, settings.device.tags, __version__, lambda: slow_facts(facts)
     )
+
+    new_hub = asyncio.Event()
+
+    def tell_again() -> None:
+        new_hub.set()
+        inventory.again()
+        configuration.report_again()
+
+    presence = PresenceTask(bus, device, boot_id, settings.presence.interval_s, tell_again)
     telemetry = TelemetryTask(bus, device, settings.telemetry, facts, f"{time.time_ns() // 1_000_000}")
     await commands.prepare()
     try:
@@ -118,6 +157,7 @@ async def _session(settings: Settings, bus: Bus, ledger: Ledger) -> None:
                 group.create_task(work, name=name)
             if bus.options.hub_domain:
                 await ensure(bus, settings.telemetry)
+                group.create_task(follow_hub(bus, new_hub), name="site")
             group.create_task(configuration.follow(), name="config")
             group.create_task(configuration.apply(), name="config apply")
             if settings.commands.enabled:

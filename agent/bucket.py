@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -183,16 +183,24 @@ class Bucket:
             raise NotAnswered(f"bucket {self.name} was not read within {timeout_s:g} s") from error
         return found
 
-    async def watch(self, *patterns: str) -> AsyncGenerator[Entry | None, None]:
+    async def watch(
+        self, *patterns: str, renewed: Callable[[], None] = lambda: None
+    ) -> AsyncGenerator[Entry | None, None]:
         """The newest revision of each matching key, then None once, then every change; for ever, across outages.
 
-        Close it (`contextlib.aclosing`) when leaving early.
+        `renewed` is called when the bucket was deleted and made again: what follows is all that there is now. Close it
+        (`contextlib.aclosing`) when leaving early.
         """
         seen = 0
+        made = ""
         told = False
         edge = Edge(log, f"watch of {self.name}")
         while True:
             try:
+                earlier, made = made, await self._made()
+                if earlier not in ("", made):
+                    seen = 0
+                    renewed()
                 async with contextlib.aclosing(self._follow(patterns or (">",), "", after=seen)) as entries:
                     async for entry in entries:
                         edge.works()
@@ -205,6 +213,17 @@ class Bucket:
             except (NotAnswered, ConnectionFailed, ApiError) as error:
                 edge.failed(error)
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _made(self) -> str:
+        """When the bucket was made, in the server's words: another answer means another bucket.
+
+        Raises:
+            NotAnswered: it is not there.
+        """
+        info = await self._js.stream_info(self.stream)
+        if info is None:
+            raise NotAnswered(f"there is no bucket {self.name}; a hub is prepared by: fleet init")
+        return str(info["created"])
 
     async def _follow(
         self, patterns: str | tuple[str, ...], policy: str, *, after: int = 0
@@ -238,9 +257,6 @@ class Bucket:
 
     async def _consume(self, inbox: str, patterns: tuple[str, ...], policy: str, after: int) -> int:
         """Create the consumer; how many messages it will deliver at once."""
-        if after:
-            info = await self._js.stream_info(self.stream)
-            after = after if info and int(info["state"]["last_seq"]) >= after else 0  # the bucket was made anew
         start: dict[str, Any] = {"deliver_policy": policy or "last_per_subject"}
         if after:
             start = {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}

@@ -16,13 +16,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
-from agent.errors import ConnectionFailed, NotAnswered, NotConnected
+from agent.errors import ConfigError, ConnectionFailed, NotAnswered, NotConnected
 from agent.identity import Credentials, read_credentials
 from agent.jetstream import INTERRUPTED, JetStream, Message
 
@@ -35,6 +36,7 @@ REQUEST_SECONDS: Final = 5.0  # a JetStream API answer across a slow link
 PENDING_MESSAGES: Final = 4096  # messages waiting for a slow handler of ours before the newest are dropped
 INBOX_MESSAGES: Final = 256  # taken over ahead of the reader
 PENDING_BYTES: Final = 8 * 1024 * 1024  # and their size
+SCHEMES: Final = ("nats", "tls", "ws", "wss")  # what the library speaks
 OUT_BYTES: Final = 1024 * 1024  # published while disconnected, sent on reconnection; beyond it publishing fails
 
 Handler = Callable[[Message], Awaitable[None]]
@@ -91,6 +93,7 @@ class Bus:
         self._failures = 0
         self._up = asyncio.Event()
         self._closed = asyncio.Event()
+        self._begun = False
         self._stopping = False
         self._last_error: Exception | None = None
         self._refusal: Exception | None = None
@@ -129,7 +132,8 @@ class Bus:
 
     async def _connect(self) -> None:
         options = self.options
-        credentials = _credentials(options.credentials)
+        credentials, tls = prepare(options)
+        self._begun = True  # from here on the library has something to close
         await self._client.connect(
             servers=list(options.urls),
             name=options.name,
@@ -138,7 +142,7 @@ class Bus:
             token=options.token or None,
             user_jwt_cb=credentials.jwt if credentials else None,
             signature_cb=credentials.sign if credentials else None,
-            tls=_tls(options),
+            tls=tls,
             allow_reconnect=True,
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
@@ -162,8 +166,9 @@ class Bus:
         if self._client.is_connected:
             with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
                 await self._client.flush(1)
-        with contextlib.suppress(nats.errors.Error, OSError):
-            await self._client.close()
+        if self._begun:
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await self._client.close()
         self._up.clear()
         self._closed.set()
 
@@ -400,15 +405,44 @@ def explain(error: BaseException) -> str:
     return str(error).removeprefix("nats: ") or type(error).__name__
 
 
+def prepare(options: BusOptions) -> "tuple[_LiveCredentials | None, ssl.SSLContext | None]":
+    """What a connection with these options needs from files.
+
+    Raises:
+        ConfigError: an address or a file cannot be used; the text says which and why.
+    """
+    for url in options.urls:
+        check_url(url)
+    return _credentials(options.credentials), _tls(options)
+
+
 def _tls(options: BusOptions) -> ssl.SSLContext | None:
     """A context when certificates are configured or a url asks for TLS; None leaves it to the server."""
     wanted = options.tls_ca or options.tls_cert or any(url.startswith("tls://") for url in options.urls)
     if not wanted:
         return None
-    context = ssl.create_default_context(cafile=options.tls_ca)
-    if options.tls_cert:
-        context.load_cert_chain(options.tls_cert, options.tls_key)
+    try:
+        context = ssl.create_default_context(cafile=options.tls_ca)
+        if options.tls_cert:
+            context.load_cert_chain(options.tls_cert, options.tls_key)
+    except OSError as error:
+        files = ", ".join(str(path) for path in (options.tls_ca, options.tls_cert, options.tls_key) if path)
+        raise ConfigError(f"{files}: not usable as certificates and key: {error}") from error
     return context
+
+
+def check_url(url: str) -> None:
+    """Raises ConfigError if the library could not connect to `url`: it would fail with less to say."""
+    whole = url if "://" in url else f"nats://{url}"
+    try:
+        parts = urlsplit(whole)
+        good = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, or too large; brackets that are not closed
+        good = False
+    if not good:
+        raise ConfigError(
+            f"{without_secrets(url)!r} is not the address of a NATS server: write for example nats://hub.example:4222"
+        )
 
 
 class _LiveCredentials:

@@ -70,10 +70,9 @@ class Configuration:
     async def follow(self) -> None:
         """Learn what is desired, now and at each change, for ever."""
         bucket = Bucket(self._bus.local, subjects.BUCKET_CONFIG)
-        for name, applier in self._appliers.items():
-            if applier.last and applier.last.state != "pending":
-                self._report(name, applier.last)
-        async with contextlib.aclosing(bucket.watch(*desired.patterns(self._device, self._groups))) as entries:
+        self.report_again()
+        patterns = desired.patterns(self._device, self._groups)
+        async with contextlib.aclosing(bucket.watch(*patterns, renewed=self._layers.clear)) as entries:
             async for entry in entries:
                 if entry is None:
                     log.info("config complete items=%d layers=%d", len(self._appliers), len(self._layers))
@@ -83,6 +82,12 @@ class Configuration:
                     self._take(entry)
                 if self._complete:
                     self._apply_now.set()
+
+    def report_again(self) -> None:
+        """Say what every item is like, whether or not it was said before."""
+        for name, applier in self._appliers.items():
+            if applier.last and applier.last.state != "pending":
+                self._report(name, applier.last)
 
     async def apply(self) -> None:
         """Bring changed items about, for ever. A burst of changes, such as a mirror that fills, is one change."""

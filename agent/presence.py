@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from agent import subjects
-from agent.bucket import Bucket
+from agent.bucket import Bucket, Conflict, Entry
 from agent.bus import Bus
 from agent.edges import Edge
-from agent.errors import FleetError, NotAnswered, NotConnected
-from agent.payloads import Inventory, Presence
+from agent.errors import FleetError, NotAnswered, NotConnected, PayloadError
+from agent.payloads import Inventory, Presence, rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,10 @@ RETRY_SECONDS: Final = 2.0  # between attempts while the hub is away
 class PresenceTask:
     """Keeps the device's key in `fleet_presence`."""
 
-    def __init__(self, bus: Bus, device: str, boot_id: str, interval_s: float) -> None:
+    def __init__(
+        self, bus: Bus, device: str, boot_id: str, interval_s: float, on_new_hub: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_new_hub` is called when the hub's store is another one than before: what it was told is forgotten."""
         self._bucket = Bucket(bus.hub, subjects.BUCKET_PRESENCE)
         self._device = device
         self._boot_id = boot_id
@@ -39,6 +42,9 @@ class PresenceTask:
         self._started = datetime.now(UTC)
         self._seq = 0
         self._edge = Edge(log, "presence")
+        self._revision = 0  # of our last put; 0: none yet
+        self._rival = False
+        self._on_new_hub = on_new_hub
 
     async def run(self) -> None:
         """For ever."""
@@ -70,7 +76,42 @@ class PresenceTask:
             reason=reason,
         )
         ttl_s = self._interval_s * LIVES * (DOWN_FACTOR if state == "down" else 1)
-        await self._bucket.put(self._device, body.to_bytes(), ttl_s=ttl_s)
+        await self._store(body.to_bytes(), ttl_s)
+
+    async def _store(self, body: bytes, ttl_s: float) -> None:
+        """Put the key on top of our own last revision; where somebody else wrote meanwhile, look who."""
+        revision = 0
+        if self._revision:
+            with contextlib.suppress(Conflict):
+                revision = await self._bucket.update(self._device, body, self._revision, ttl_s=ttl_s)
+            self._note_rival(None if revision else await self._bucket.get(self._device))
+        revision = revision or await self._bucket.put(self._device, body, ttl_s=ttl_s)
+        if revision <= self._revision:  # the numbers of one bucket only grow
+            log.warning("the hub has a new store; telling it again who we are")
+            self._on_new_hub()
+        self._revision = revision
+
+    def _note_rival(self, entry: Entry | None) -> None:
+        """Say once that two agents use our id: each would answer, and either would take the device's commands."""
+        theirs = _presence(entry)
+        rival = theirs is not None and theirs.state == "up" and rfc3339(theirs.started) != rfc3339(self._started)
+        if rival and not self._rival:
+            assert theirs
+            self._rival = True
+            log.error(
+                "another agent has our device id device=%s boot_id=%s started=%s; set [device] id on one of them",
+                self._device,
+                theirs.boot_id,
+                rfc3339(theirs.started),
+            )
+
+
+def _presence(entry: Entry | None) -> Presence | None:
+    """What a key says; None when it expired, or is no presence."""
+    try:
+        return Presence.from_bytes(entry.value) if entry else None
+    except PayloadError:
+        return None
 
 
 class InventoryTask:
@@ -92,6 +133,12 @@ class InventoryTask:
         self._version = version
         self._facts = facts
         self._put_digest = ""
+        self._now = asyncio.Event()
+
+    def again(self) -> None:
+        """Put it once more, changed or not, and soon."""
+        self._put_digest = ""
+        self._now.set()
 
     async def run(self) -> None:
         """For ever."""
@@ -102,7 +149,10 @@ class InventoryTask:
             except FleetError as error:
                 log.debug("inventory waits reason=%r", str(error))
                 wait_s = RETRY_SECONDS
-            await asyncio.sleep(wait_s)
+            self._now.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._now.wait()
 
     async def _refresh(self) -> None:
         facts = await asyncio.to_thread(self._facts)

@@ -4,18 +4,21 @@ Only with `hub_domain`. Without it there is one JetStream, and the operator's `f
 """
 
 import asyncio
+import contextlib
 import logging
 from typing import Any, Final
 
 from agent import subjects
 from agent.bus import Bus
 from agent.edges import Edge
-from agent.errors import FleetError
+from agent.errors import ConnectionFailed, FleetError, NotAnswered
 from agent.jetstream import NANOSECONDS
 from agent.settings import Telemetry
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS: Final = 20.0  # between looks at whether the hub's bucket is still the one that the mirror copies
+ORIGIN: Final = "fleet_origin"  # key of the mirror's metadata: when the bucket that it copies was made
 RETRY_SECONDS: Final = 2.0  # while the leafnode's JetStream is not there
 RESULTS_AGE_SECONDS: Final = 30 * 86_400  # a site cut off for a month still reports what its commands did
 RESULTS_BYTES: Final = 64 * 1024 * 1024  # a few thousand outcomes with output
@@ -67,3 +70,43 @@ async def ensure(bus: Bus, telemetry: Telemetry) -> None:
             except FleetError as error:
                 edge.failed(error)
                 await asyncio.sleep(RETRY_SECONDS)
+
+
+async def follow_hub(bus: Bus, look_now: asyncio.Event) -> None:
+    """Keep the copy of the configuration a copy of the bucket that the hub has now, for ever. `look_now` hurries it.
+
+    A mirror goes on after the last number that it has. Of a hub with a new store it would never get what is numbered
+    below that, so it is made again.
+    """
+    edge = Edge(log, "site mirror")
+    while True:
+        try:
+            with contextlib.suppress(NotAnswered, ConnectionFailed):  # the hub is away; the mirror is for that
+                await _renew_mirror(bus)
+            edge.works()
+        except FleetError as error:
+            edge.failed(error)
+        look_now.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS):
+                await look_now.wait()
+
+
+async def _renew_mirror(bus: Bus) -> None:
+    name = f"KV_{subjects.BUCKET_CONFIG}"
+    here = await bus.local.stream_info(name)
+    there = await bus.hub.stream_info(name)
+    if here is None or there is None or not here["config"].get("mirror"):
+        return
+    origin = str(there["created"])
+    known = (here["config"].get("metadata") or {}).get(ORIGIN)
+    if known == origin:
+        return
+    config = {**here["config"], "metadata": {**(here["config"].get("metadata") or {}), ORIGIN: origin}}
+    # The hub was asked second, so that a bucket that has less than its copy cannot be the one that was copied.
+    if known is None and int(there["state"]["last_seq"]) >= int(here["state"]["last_seq"]):
+        await bus.local.api(f"STREAM.UPDATE.{name}", config)
+        return
+    log.warning("the hub's configuration is a new one; copying it again stream=%s", name)
+    await bus.local.api(f"STREAM.DELETE.{name}")
+    await bus.local.api(f"STREAM.CREATE.{name}", config)

@@ -11,9 +11,10 @@ import pytest
 from agent import subjects
 from agent.bucket import Bucket, Entry
 from agent.bus import Bus
+from agent.fleet import layout
 from agent.payloads import CommandResult, Inventory, Presence, QueryReply, QueryRequest, Reading
 from tests.agent import fleet_world as world
-from tests.support.servers import Broker, Process, leafnode, stock_hub
+from tests.support.servers import PYTHON, Broker, Process, leafnode, stock_hub
 
 QUICK = {"telemetry": "interval_s = 0.2", "presence": "interval_s = 1"}
 
@@ -172,3 +173,52 @@ async def exists(path: Path) -> bool:
 
 async def says(device: Process, words: str) -> bool:
     return words in device.output()
+
+
+async def test_two_agents_with_one_id_notice_each_other(tmp_path: Path) -> None:
+    async with world.hub(tmp_path / "hub") as (broker, _):
+        first = world.agent(tmp_path / "one", broker.url, **QUICK)
+        second = world.agent(tmp_path / "two", broker.url, **QUICK)
+
+        async def noticed() -> bool:
+            return all("another agent has our device id" in device.log.read_text() for device in (first, second))
+
+        with first, second:
+            await world.eventually(noticed, "both say so")
+
+
+async def test_a_second_agent_does_not_start_in_a_state_directory_in_use(tmp_path: Path) -> None:
+    async with world.hub(tmp_path / "hub") as (broker, _):
+        with world.agent(tmp_path / "pi-7", broker.url, **QUICK):
+            second = await asyncio.create_subprocess_exec(
+                *(PYTHON, "-m", "agent", "-c", str(tmp_path / "pi-7" / "agent.toml")), stderr=asyncio.subprocess.PIPE
+            )
+            _, said = await second.communicate()
+    assert second.returncode == 2
+    assert b"is in use by another fleet-agent" in said
+
+
+async def test_a_hub_with_a_new_store_is_told_everything_again(tmp_path: Path) -> None:
+    """Without a restart of the site: inventory and status once more, and the copy of the new configuration."""
+    motd = f'path = "{tmp_path / "motd"}"\nformat = "text"'
+    async with world.site(tmp_path, leaf_broker=leafnode) as (_, leaf, bus):
+        config = Bucket(bus.local, subjects.BUCKET_CONFIG)
+        devices = Bucket(bus.local, subjects.BUCKET_DEVICES)
+        domain = 'hub_domain = "hub"'
+        with world.agent(tmp_path / "pi-7", leaf.url, nats=domain, config__motd=motd, **QUICK) as device:
+            for number in range(3):
+                await config.put("all.motd", b'{"text": "old %d"}' % number)
+            await world.status(bus, "motd", "applied", 3)
+            await world.eventually(lambda: devices.get("pi-7"), "inventory")
+            for stream in layout.streams():
+                await bus.local.api(f"STREAM.DELETE.{stream['name']}")
+            for stream in layout.streams():
+                await bus.local.ensure_stream(stream)
+            await config.put("all.motd", b'{"text": "new"}')
+            await world.eventually(lambda: devices.get("pi-7"), "inventory again")
+
+            async def is_new() -> bool:
+                return (tmp_path / "motd").read_text() == "new"
+
+            await world.eventually(is_new, "the new configuration")
+            assert "the hub has a new store" in device.log.read_text()

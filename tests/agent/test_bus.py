@@ -9,7 +9,7 @@ import pytest
 
 from agent.bucket import Bucket, Conflict, Entry
 from agent.bus import Bus, BusOptions, Endpoint, delay_seconds, without_secrets
-from agent.errors import ApiError, ConnectionFailed, NotAnswered
+from agent.errors import ApiError, ConfigError, ConnectionFailed, NotAnswered
 from agent.jetstream import Message, delivered
 from tests.support.ports import free_port
 from tests.support.servers import Broker, jetstream, stock_hub
@@ -228,6 +228,38 @@ async def test_connecting_without_a_broker_gives_up_when_asked_to() -> None:
     with pytest.raises(ConnectionFailed, match="connection refused") as caught:
         await Bus.open(where, patience_s=0.5)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["nats://h:port", "nats://h:99999", "http://h:4222", "nats://", "nats://[::1:4222"])
+async def test_an_address_that_cannot_be_one_is_refused_before_connecting(url: str) -> None:
+    with pytest.raises(ConfigError, match="not the address of a NATS server"):
+        await Bus.open(BusOptions(urls=(url,), name="test"), patience_s=0.5)
+
+
+async def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    with pytest.raises(ConfigError, match=str(absent)):
+        await Bus.open(BusOptions(urls=("nats://h",), name="test", credentials=absent), patience_s=0.5)
+    with pytest.raises(ConfigError, match=str(absent)):
+        await Bus.open(BusOptions(urls=("nats://h",), name="test", tls_ca=absent), patience_s=0.5)
+
+
+async def test_a_watch_tells_when_its_bucket_was_made_anew(bus: Bus) -> None:
+    bucket = Bucket(bus.local, "b")
+    await bucket.ensure()
+    await bucket.put("old", b"1")
+    await bucket.put("k", b"1")
+    renewed = asyncio.Event()
+    async with contextlib.aclosing(bucket.watch(renewed=renewed.set)) as entries:
+        await take(entries, 3)
+        await bus.local.api("STREAM.DELETE.KV_b")
+        await bucket.ensure()
+        for number in range(3):  # as many as there were: numbers alone would not show it
+            await bucket.put("k", b"%d" % number)
+        (entry,) = await take(entries, 1)
+    assert renewed.is_set()
+    assert entry
+    assert (entry.key, entry.value, entry.revision) == ("k", b"2", 3)
 
 
 async def test_wrong_credentials_are_named(tmp_path: Path) -> None:
