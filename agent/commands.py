@@ -173,7 +173,10 @@ class Commands:
         if not command.argv or not command.argv[0]:
             return "argv is empty"
         if not 0 < command.timeout_s <= self._settings.max_timeout_s:
-            return f"timeout_s must be above 0 and at most {self._settings.max_timeout_s:g}"
+            return (
+                f"timeout_s must be above 0 and at most {self._settings.max_timeout_s:g}:"
+                " max_timeout_s in [commands] of this device's settings"
+            )
         return ""
 
     async def _execute(self, record: Record, command: Command) -> CommandResult:

@@ -69,6 +69,8 @@ async def run(
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        if cwd is not None and getattr(error, "filename", None) == str(cwd):
+            return Ended(None, error=f"{argv[0]} cannot be started in {cwd}: {reason}")
         return Ended(None, error=f"{argv[0]} cannot be started: {reason}")
     child = _Child(asyncio.subprocess.Process(transport, protocol, loop), protocol.exited)
     try:

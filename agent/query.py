@@ -65,7 +65,7 @@ def ask(request: QueryRequest, facts: Facts, limits: Limits) -> Answer:
     try:
         return evaluate(statement, sources(statement, tags, facts), within)
     except QueryError as error:
-        raise QueryError(_helpful(str(error), facts)) from error
+        raise QueryError(_helpful(_ours(str(error), request.where), facts)) from error
 
 
 def filter_statement(where: str | None, select: str | None, facts: Facts) -> tuple[str, list[str]]:
@@ -130,8 +130,17 @@ def _balanced(text: str) -> None:
         depth += (token == "(") - (token == ")")
         if depth < 0 or token == ";":
             raise QueryError(f"unexpected {token!r} in the expression")
+        if token in ("'", '"', "`", "["):
+            raise QueryError(f"a {token} is not closed")
     if depth:
         raise QueryError("a parenthesis is not closed")
+
+
+def _ours(error: str, where: str | None) -> str:
+    """The parenthesis that SQLite stumbles over may be the one that we put behind the filter."""
+    if error.startswith('near ")"') and where is not None and ")" not in where:
+        return "the expression ends too early: syntax error"
+    return error
 
 
 def _helpful(error: str, facts: Facts) -> str:

@@ -132,7 +132,7 @@ def test_rows_and_bytes_are_limited_and_it_says_so() -> None:
         ("1) OR (1", "unexpected ')'"),
         ("1; DROP TABLE os", "unexpected ';'"),
         ("((1)", "a parenthesis is not closed"),
-        ("os.name = 'x", "unrecognized token"),
+        ("os.name = 'x", "a ' is not closed"),
         ("\0", "null character"),
     ],
 )
