@@ -1,6 +1,7 @@
 """`fleet run`, `fleet commands` and `fleet result`: things to be done on devices, and what became of them."""
 
 import asyncio
+import shlex
 import sys
 from argparse import Namespace
 from collections import Counter
@@ -130,7 +131,7 @@ async def commands(arguments: Namespace, fleet: Fleet, output: Output, stop: asy
         at = (ago(job.at, moment) if output.for_people else rfc3339(job.at)) if job.at else None
         devices = [each.device for each in job.results]
         shown: Any = devices if output.shape == "json" else _few(devices)
-        rows.append((job.command, at, states, shown, " ".join(job.argv) or None))
+        rows.append((job.command, at, states, shown, shlex.join(job.argv) or None))
     output.table(("command", "since", "states", "devices", "argv"), rows, empty="no commands in this time: --since 7d")
     return Exit.OK
 

@@ -104,7 +104,7 @@ async def top(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.
     with view:
         while True:
             devices = await fleet.devices(group=arguments.group)
-            view.show(top_rows(devices, await fleet.telemetry(), now()))
+            view.show(top_rows(devices, await fleet.telemetry(), now() if output.for_people else None))
             if once:
                 return Exit.OK
             try:
@@ -120,13 +120,15 @@ _FIRST: Final = {"load": ("m1", "value")}
 """The value of a metric that stands for it in one column; any other first number will do."""
 
 
-def top_rows(devices: Sequence[Device], readings: Mapping[str, Readings], moment: datetime) -> list[list[Any]]:
-    """One row a device; a device that is not up shows no numbers: old ones would look like new ones."""
+def top_rows(devices: Sequence[Device], readings: Mapping[str, Readings], moment: datetime | None) -> list[list[Any]]:
+    """One row a device; one that is not up shows no numbers: old ones would look like new ones. `seen` is how long
+    before `moment`, or the time itself without one."""
     rows = []
     for device in devices:
         mine = readings.get(device.id, {}) if device.state == "up" else {}
         numbers = [number(metric, mine.get(metric)) for metric in TOP_METRICS]
-        rows.append([device.id, device.state, ago(device.seen, moment), *numbers])
+        seen = ago(device.seen, moment) if moment else device.seen and rfc3339(device.seen)
+        rows.append([device.id, device.state, seen, *numbers])
     return rows
 
 

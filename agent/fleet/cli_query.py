@@ -11,6 +11,7 @@ from agent.fleet.exits import Exit
 from agent.fleet.layers import flat
 from agent.fleet.output import CELL_MAX, Output, Table, cell
 from agent.payloads import QueryReply
+from leafnode.base.nearest import hint
 
 ID_WIDTH: Final = 16  # characters for device ids that nobody could tell beforehand
 
@@ -114,4 +115,10 @@ async def query(arguments: Namespace, fleet: Fleet, output: Output, stop: asynci
     if stop.is_set():
         output.note("interrupted: this is what had come")
     output.note(outcome.summary())
+    if arguments.group and known is not None and not stop.is_set() and not outcome.total:
+        groups = sorted({group for device in known for group in device.groups})
+        raise UsageError(
+            f"no known device is in group {arguments.group!r}{hint(arguments.group, groups)}"
+            f" (groups there are: {', '.join(groups) or 'none'})"
+        )
     return outcome.exit_code()

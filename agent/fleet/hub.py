@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from agent.bus import Bus, BusOptions
+from agent.bus import Bus, BusOptions, without_secrets
 from agent.errors import ConnectionFailed, FleetError, NotAnswered
 from agent.fleet import layout
 from agent.fleet.reading import Message, MissingError, Reader, Stored, new_inbox
@@ -58,6 +58,7 @@ class Hub:
     def __init__(self, bus: Bus, connection: Connection) -> None:
         self.bus = bus
         self.connection = connection
+        self.server = ",".join(map(without_secrets, connection.server.split(",")))
         self.prefix = layout.external_api(connection.domain) if connection.domain else "$JS.API"
 
     async def close(self) -> None:
@@ -74,7 +75,12 @@ class Hub:
             ConnectionFailed: nobody answers.
         """
         answer = await self._request(f"{self.prefix}.{verb}", json.dumps(body).encode() if body else b"")
-        return _checked(json.loads(answer.data), verb.rpartition(".")[2])
+        try:
+            return _checked(json.loads(answer.data), verb.rpartition(".")[2])
+        except MissingError as error:
+            if self.connection.domain:
+                raise
+            raise MissingError(f"{error} (or give --domain when {self.server} is a leaf node)") from error
 
     async def _request(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> Message:
         try:
@@ -82,10 +88,10 @@ class Hub:
         except NotAnswered as error:
             if "nobody listens" in str(error):
                 raise ConnectionFailed(self._nobody(subject)) from error
-            raise ConnectionFailed(f"{self.connection.server}: {error}") from error
+            raise ConnectionFailed(f"{self.server}: {error}") from error
 
     def _nobody(self, subject: str) -> str:
-        server, domain = self.connection.server, self.connection.domain
+        server, domain = self.server, self.connection.domain
         if not subject.startswith("$JS."):
             return f"{server} has no stream for {subject}: run `fleet init`, or give --domain when this is a leaf node"
         if domain:
