@@ -31,6 +31,7 @@ from leafnode.route.mapping import DROPPED
 from leafnode.route.message import Message, Sink, Subscription
 from leafnode.route.subject import is_literal, is_subset, is_valid, matches, overlap
 from leafnode.wire import control
+from leafnode.wire.backlog import Backlog
 from leafnode.wire.control import CRLF, parse_leaf
 
 CONTROL_LINE_FACTOR = 16  # control lines on links may be so many times longer than a client's (nats-server)
@@ -107,9 +108,7 @@ class Leaf:
         self._state = self._await_info
         self._headers = False
         self._max_payload = options.max_payload
-        self._parts: list[bytes] = []
-        self._held = 0
-        self._need = 0
+        self._backlog = Backlog()
         self._theirs: dict[tuple[bytes, bytes], Subscription] = {}
         self._ours: dict[tuple[bytes, bytes], int] = {}  # (subject, queue) -> subscriptions behind it
         own_api = (b"$JS." + options.domain.encode() + b".API.>",) if options.domain else ()
@@ -127,22 +126,17 @@ class Leaf:
         if self.closing:
             return
         self.heard = True
-        if self._parts:
-            self._parts.append(data)
-            self._held += len(data)
-            if self._held < self._need:
-                return
-            data = b"".join(self._parts)
-            self._parts.clear()
+        joined = self._backlog.join(data)
+        if joined is None:
+            return
+        data = joined
         try:
             position, need = self._consume(data)
         except ProtocolError as error:
             self.fail(error.text, error.reason)
             return
         if position < len(data) and not self.closing:
-            self._parts.append(data[position:])
-            self._held = len(data) - position
-            self._need = need
+            self._backlog.keep(data[position:], need)
 
     def _consume(self, data: bytes) -> tuple[int, int]:
         position = 0
@@ -467,7 +461,7 @@ class Leaf:
             self.account.unsubscribe(sub)
         self._theirs.clear()
         self._ours.clear()
-        self._parts.clear()
+        self._backlog.clear()
         self.wake()
 
 

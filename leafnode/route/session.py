@@ -26,6 +26,7 @@ from leafnode.route.message import Message, Subscription
 from leafnode.route.permissions import REMEMBERED_MAX, Permissions, ReplyBudget
 from leafnode.route.subject import is_publishable, is_valid
 from leafnode.wire import control, headers
+from leafnode.wire.backlog import Backlog
 from leafnode.wire.control import CRLF, parse_client
 
 LINES_MAX = 2048  # whole control lines a connection remembers; about 0.5 KB each
@@ -87,9 +88,7 @@ class Session:
         self.takes_headers = self.no_responders = False
         self.protocol = 0
         # input
-        self._parts: list[bytes] = []
-        self._held = 0
-        self._need = 0
+        self._backlog = Backlog()
         # caches
         self.fast = True  # False: the complete way for everything (the property test compares both)
         self._remembers = False
@@ -113,23 +112,17 @@ class Session:
         if self.closing:
             return
         self.heard = True
-        if self._parts:
-            self._parts.append(data)
-            self._held += len(data)
-            if self._held < self._need:
-                return
-            data = b"".join(self._parts)
-            self._parts.clear()
+        joined = self._backlog.join(data)
+        if joined is None:
+            return
+        data = joined
         try:
             position, need = self._consume(data)
         except ProtocolError as error:
             self.fail(error.text, error.reason)
             position, need = len(data), 0
         if position < len(data) and not self.closing:
-            rest = data[position:] if position else data
-            self._parts.append(rest)
-            self._held = len(rest)
-            self._need = need
+            self._backlog.keep(data[position:], need)
         if self._fed:
             for fed in self._fed:
                 fed.wake()
@@ -668,7 +661,7 @@ class Session:
         if self.account is not None:
             self.account.connections -= 1
         self._lines.clear()
-        self._parts.clear()
+        self._backlog.clear()
         self.wake()
 
 
