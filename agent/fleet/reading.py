@@ -208,7 +208,12 @@ class Reader:
     async def _ask(self) -> None:
         body = {"batch": BATCH, "expires": int(PULL_SECONDS * layout.NS)}
         subject = f"{self._hub.prefix}.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
-        await self._hub.bus.publish(subject, json.dumps(body).encode(), reply=self._inbox)
+        try:
+            await self._hub.bus.publish(subject, json.dumps(body).encode(), reply=self._inbox)
+        except ConnectionFailed:  # the hub went away between two looks: begin again when it is back
+            self._consumer = ""
+            await asyncio.sleep(RETRY_SECONDS)
+            return
         self._requested = BATCH
 
     async def _receive(self, seconds: float) -> Stored | None:
