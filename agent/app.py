@@ -34,6 +34,8 @@ from leafnode import __version__
 from leafnode.base import files
 from leafnode.base.notify import Notifier
 
+SESSION_PAUSE_SECONDS = 5.0  # before trying a broker again that refused us: it is asked by a whole fleet
+
 log = logging.getLogger(__name__)
 
 WORKERS: Final = 2  # threads that collect facts and evaluate queries: one may be slow without stopping the other
@@ -117,7 +119,7 @@ async def _sessions(settings: Settings, ledger: Ledger) -> None:
             log.warning("session ended reason=%r", str(errors.exceptions[0]))
         finally:
             await bus.close()
-        await asyncio.sleep(5)
+        await asyncio.sleep(SESSION_PAUSE_SECONDS)
 
 
 async def _session(settings: Settings, bus: Bus, ledger: Ledger) -> None:
