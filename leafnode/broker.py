@@ -34,9 +34,11 @@ from leafnode.reloading import reload
 from leafnode.route.account import Account
 from leafnode.route.leaf import Leaf
 from leafnode.stream.jetstream import JetStream
+from leafnode.stream.journal import FULL_BYTES, FULL_MESSAGES, Journal
 from leafnode.stream.surroundings import Limits as JetStreamAccountLimits
 from leafnode.tenants import Connected, Tenants
 
+NS_PER_S = 1_000_000_000
 BACKLOG = 1024  # connections the kernel holds for us; a site's devices all return at once after a power cut
 
 log = logging.getLogger("leafnode")
@@ -87,11 +89,11 @@ class Broker:
             max_connections=config.max_connections,
             max_subscriptions=config.max_subscriptions,
             max_sub_tokens=config.max_sub_tokens,
+            has_headers=not config.no_header_support,
             ping_interval_s=config.ping_interval_s,
             ping_max=config.ping_max,
             write_deadline_s=config.write_deadline_s,
             auth_timeout_s=config.auth_timeout_s,
-            trace=config.trace,
             tls=ServerTls(config.tls, optional=config.allow_non_tls) if config.tls else None,
         )
         self.links = Links(
@@ -134,7 +136,7 @@ class Broker:
         folder = store_folder(config)
         self.store_dir = str(folder)
         try:
-            self.storage = await Storage.open(folder)
+            self.storage = await Storage.open(folder, journal=journal(config))
         except StoreError as error:
             raise LeafnodeError(f"Can't start JetStream: {error}") from error
         await self.attach_jetstream(self.config)
@@ -382,6 +384,14 @@ def store_folder(config: JetStreamConfig) -> Path:
     return folder
 
 
+def journal(config: JetStreamConfig) -> Journal:
+    """With the configuration's bounds of what may be on its way to the disk, or its own."""
+    messages, size = config.max_buffered_msgs, config.max_buffered_size
+    return Journal(
+        full_messages=messages if messages > 0 else FULL_MESSAGES, full_bytes=size if size > 0 else FULL_BYTES
+    )
+
+
 def jetstream_accounts(config: Config) -> list[tuple[str, JetStreamAccountLimits]]:
     """Accounts with JetStream: those that say so, or the global one where there are no others."""
     if not config.accounts.keys() - {config.system_account}:
@@ -392,7 +402,11 @@ def jetstream_accounts(config: Config) -> list[tuple[str, JetStreamAccountLimits
 
 def account_limits(server: JetStreamConfig, account: AccountJetStream) -> JetStreamAccountLimits:
     """The account's limits; the server's stores bound them."""
+    window_s = server.limits.duplicate_window_s
     return JetStreamAccountLimits(
+        server_max_ack_pending=server.limits.max_ack_pending,
+        max_request_batch=server.limits.max_request_batch,
+        duplicate_window_ns=round(window_s * NS_PER_S) if window_s else -1,
         max_streams=account.max_streams,
         max_consumers=account.max_consumers,
         max_memory=lower(account.max_memory, server.max_memory_store),

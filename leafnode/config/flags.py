@@ -11,7 +11,6 @@ from typing import Any, Literal
 from leafnode.base.nearest import hint
 from leafnode.config.check import check
 from leafnode.config.load import check_files, load_file
-from leafnode.config.not_yet import NOT_YET
 from leafnode.config.options import ClusterConfig, Config, TlsConfig
 from leafnode.errors import ConfigError
 
@@ -216,13 +215,7 @@ def _overridden(config: Config, given: Mapping[str, Any]) -> Config:
     fields |= _store(config, given)
     fields |= _encryption(config, given)
     fields |= _cluster(config, given)
-    _refuse_if_not_yet("max_traced_msg_len", "max_traced_msg_len" in given)
     return replace(config, **fields)
-
-
-def _refuse_if_not_yet(key: str, is_given: bool) -> None:
-    if is_given and key in NOT_YET:
-        raise ConfigError(f"leafnode does not act on --{key} yet: {NOT_YET[key]}")
 
 
 def _logging(config: Config, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,7 +248,6 @@ def _encryption(config: Config, given: Mapping[str, Any]) -> dict[str, Any]:
     fields = {field: given[name] for name, field in names.items() if given.get(name)}
     if not fields and not given.get("tls"):
         return {}
-    _refuse_if_not_yet("tls", True)
     block = replace(config.tls or TlsConfig(), **fields)
     if not block.cert_file or not block.key_file:
         raise ConfigError("TLS needs a certificate and its key: give --tlscert and --tlskey")

@@ -172,6 +172,7 @@ TOP = Table(
         "debug": ("debug", flag),
         "trace": ("trace", flag),
         "trace_verbose": ("trace_verbose", flag),
+        "trace_headers": ("trace_headers", flag),
         "max_traced_msg_len": ("max_traced_msg_len", _trace_length),
         "logtime": ("logtime", flag),
         "logtime_utc": ("logtime_utc", flag),
@@ -234,8 +235,8 @@ def config_from(pairs: Mapping[str, Value], notes: Notes) -> Config:
             del fields[field]
     _listening(fields)
     _monitoring(fields)
-    if "trace_verbose" in fields:
-        fields["trace"] = fields.get("trace", False) or fields["trace_verbose"]
+    for more in ("trace_verbose", "trace_headers"):
+        fields["trace"] = fields.get("trace", False) or fields.get(more, False)
     return Config(**fields)
 
 

@@ -10,18 +10,10 @@ URL_RESOLVER = "resolver URL(…)"
 """Not keys but kinds of values; `links.py` asks for them."""
 
 _NO_ASKING = "use resolver: MEMORY with resolver_preload, or a resolver of type full and push the JWTs to it"
-_REPORTED = "the first failure and the recovery of a link are logged, and nothing in between"
 
 NOT_YET: dict[str, str] = {
     CACHE_RESOLVER: _NO_ASKING,
     URL_RESOLVER: _NO_ASKING,
-    "max_traced_msg_len": "payloads are not traced",
-    "no_header_support": "headers are always on",
-    "connect_error_reports": _REPORTED,
-    "reconnect_error_reports": _REPORTED,
-    "jetstream.limits": "use the limits of streams and consumers",
-    "jetstream.max_buffered_msgs": "what waits for the disk is bounded by the store",
-    "jetstream.max_buffered_size": "what waits for the disk is bounded by the store",
     "leafnodes.dial_timeout": "connecting is given a fixed time",
     "leafnodes.remotes[].dial_timeout": "connecting is given a fixed time",
     "leafnodes.remotes[].first_info_timeout": "the hub is given a fixed time to speak",

@@ -454,6 +454,8 @@ class Config:
     """Log the protocol line by line."""
     trace_verbose: bool = False
     """Of the system account too."""
+    trace_headers: bool = False
+    """Of payloads, the headers only."""
     max_traced_msg_len: int = 0
     """Bytes of a payload shown in a trace; 0 = all."""
     logtime: bool = True
@@ -462,10 +464,11 @@ class Config:
     """Empty = stderr."""
     log_size_limit: int = 0
     """Bytes after which the log file is moved to NAME.old; 0 = never."""
-    connect_error_reports: int = 3600
-    """Of failed first attempts to dial, one in this many is logged as an error."""
-    reconnect_error_reports: int = 1
-    """The same for later attempts."""
+    connect_error_reports: int | None = None
+    """Of failed attempts to reach a hub for the first time, one in this many is logged; None = when the reason changes,
+    and once an hour."""
+    reconnect_error_reports: int | None = None
+    """The same for attempts to reach it again."""
 
     pid_file: str = ""
     ports_file_dir: str = ""

@@ -10,6 +10,9 @@ import socket
 import time
 from typing import Protocol, cast
 
+from leafnode.net import tracing
+from leafnode.wire.trace import Conversation
+
 HIGH_WATER = 1024 * 1024  # bytes waiting in a socket's buffer from which its peer counts as congested
 LOW_WATER = 256 * 1024  # and below which it no longer does
 
@@ -50,6 +53,7 @@ class Endpoint(asyncio.Protocol):
         self._pinged_at = 0.0  # seconds on the loop's clock; 0: no answer is due
         self.started_ns = self.last_activity_ns = time.time_ns()  # of what was received
         self.rtt_ns = 0  # the last round trip of a PING; 0: none yet
+        self.traced: Conversation | None = None
 
     # asyncio.Protocol --------------------------------------------------------------------------------------------
 
@@ -59,7 +63,14 @@ class Endpoint(asyncio.Protocol):
         raw = transport.get_extra_info("socket")
         if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.traced = tracing.begin(lambda: self.name)
         self.opened()
+
+    @property
+    def name(self) -> str:
+        """What log lines call it."""
+        address = self.transport.get_extra_info("peername") or ("", 0)
+        return f"{address[0]}:{address[1]} - lid"
 
     def opened(self) -> None:
         """The socket is there; called once."""
@@ -69,6 +80,8 @@ class Endpoint(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.last_activity_ns = time.time_ns()
+        if self.traced is not None:
+            self.traced.received(data)
         self.core.receive(data)
 
     def eof_received(self) -> bool:
@@ -124,6 +137,8 @@ class Endpoint(asyncio.Protocol):
             data = b"".join(out) if len(out) > 1 else out[0]
             out.clear()
             self._written += len(data)
+            if self.traced is not None:
+                self.traced.sent(data)
             self.transport.write(data)
             if not core.closing and self.transport.get_write_buffer_size() > self._max_pending:
                 self.give_up("Slow Consumer (Pending Bytes)")

@@ -6,7 +6,7 @@ from typing import Any
 from leafnode.config.options import Config
 from leafnode.net.monitor import Answer
 from leafnode.net.questions import LIMIT, Healthz, Jsz
-from leafnode.net.varz import JetStreamFigures, jetstream_config, jetstream_stats, rfc3339
+from leafnode.net.varz import JetStreamFigures, jetstream_config, jetstream_limits, jetstream_stats, rfc3339
 from leafnode.stream.jetstream import JetStream
 from leafnode.stream.stream import Stream
 from leafnode.stream.stream_rules import API_LEVEL
@@ -50,7 +50,7 @@ def jsz(
     streams = [stream for js in jetstreams.values() for stream in js.streams.values()]
     body |= {
         "config": jetstream_config(config, shown),
-        "limits": {},
+        "limits": jetstream_limits(config),
         "streams": len(streams),
         "consumers": sum(len(_consumers(stream)) for stream in streams),
         "messages": sum(stream.contents.messages for stream in streams),

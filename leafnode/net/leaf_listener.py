@@ -151,6 +151,10 @@ class LeafConnection(Endpoint):
         self._gate.greet()
         self._auth_timer = self._loop.call_later(self.host.auth_timeout_s, self._auth_timeout)
 
+    @property
+    def name(self) -> str:
+        return f"{self.peer[0]}:{self.peer[1]} - lid:{self.client_id}"
+
     def _become(self, leaf: Leaf) -> None:
         leaf.wake = self.wake
         leaf.on_pong = self.on_pong

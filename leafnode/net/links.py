@@ -15,7 +15,7 @@ from leafnode.net import secrets
 from leafnode.net.endpoint import Endpoint
 from leafnode.net.leaf_listener import LeafConnection, LeafListener
 from leafnode.net.tls import ServerTls, TlsLayer, client_context
-from leafnode.net.uplink import Limits, Uplink
+from leafnode.net.uplink import Limits, Reports, Uplink
 from leafnode.route.account import Account
 from leafnode.route.gate import Guest
 from leafnode.route.leaf import Leaf, LeafOptions
@@ -221,8 +221,16 @@ class Links:
             return Leaf(account, options, prove, self._on_up)
 
         tls = client_context(remote.tls) if remote.tls else None
-        reconnect_s = self._config.leafnodes.reconnect_s
-        return Uplink(remote, make, self._limits(), reconnect_s=reconnect_s, next_id=self._next_id, tls=tls)
+        config = self._config
+        return Uplink(
+            remote,
+            make,
+            self._limits(),
+            reconnect_s=config.leafnodes.reconnect_s,
+            next_id=self._next_id,
+            tls=tls,
+            reports=Reports(config.connect_error_reports, config.reconnect_error_reports),
+        )
 
     def _options(self, remote: LeafRemote | None = None) -> LeafOptions:
         config = self._config

@@ -12,6 +12,7 @@ from leafnode.base import logs
 from leafnode.base.notify import Notifier
 from leafnode.config.options import Config
 from leafnode.errors import LeafnodeError
+from leafnode.net import tracing
 
 log = logging.getLogger("leafnode")
 
@@ -58,6 +59,7 @@ def start_log(config: Config) -> None:
 
     Raises LeafnodeError; the log is as it was then.
     """
+    tracing.set_rules(config)
     level = logs.TRACE if config.trace else logging.DEBUG if config.debug else logging.INFO
     try:
         handler = logs.setup_broker(

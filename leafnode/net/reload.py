@@ -39,7 +39,6 @@ def _take_limits(host: ClientHost, config: Config) -> None:
     host.max_subscriptions = max(config.max_subscriptions, 0)
     host.ping_max = config.ping_max
     host.write_deadline_s = config.write_deadline_s
-    host.traced = config.trace
     host.entrance.auth_timeout_s = config.auth_timeout_s
     host.entrance.ping_interval_s = config.ping_interval_s
 
@@ -54,8 +53,7 @@ def _check_user(host: ClientHost, connection: ClientConnection, before: Authenti
         log.info("%s - closed: its user is gone or has another password", connection.name)
         still_there = any(other.name == session.user.name and other.nkey == session.user.nkey for other in known.users)
         session.fail(*(OTHER_PASSWORD if still_there else USER_GONE))
-    elif user != session.user or session.traced != host.traced:
-        session.traced = host.traced
+    elif user != session.user:
         session.renew(user)
     else:
         session.forget_routes()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
+from leafnode.net import tracing
 from leafnode.net.endpoint import Endpoint
 from leafnode.net.layer import Layer
 from leafnode.net.sockets import Gone, Row
@@ -79,7 +80,7 @@ class ClientHost:
         write_deadline_s: float,
         auth_timeout_s: float,
         max_sub_tokens: int = 0,
-        trace: bool = False,
+        has_headers: bool = True,
         tls: ServerTls | None = None,
     ) -> None:
         """`info`: the fields of INFO that are the same for all clients. Sizes are bytes; -1 or 0: no limit."""
@@ -92,9 +93,9 @@ class ClientHost:
         self.max_connections = max_connections
         self.max_subscriptions = max(max_subscriptions, 0)
         self.max_sub_tokens = max_sub_tokens
+        self.has_headers = has_headers
         self.ping_max = ping_max
         self.write_deadline_s = write_deadline_s
-        self.traced = trace
         self.connections: dict[int, ClientConnection] = {}
         self.total_connections = 0
         self.slow_consumers = 0
@@ -170,17 +171,10 @@ class ClientHost:
         return time.time_ns()
 
     def on_connect(self, session: Session) -> None:
-        log.debug("%s - connected", self._who(session))
         connection = self.connections.get(session.client_id)
         if connection is not None:
             connection.on_connect()
             self.watcher.connected(connection)
-
-    def trace(self, session: Session, line: bytes) -> None:
-        text = line.decode(errors="replace").strip()
-        if text[:7].upper() == "CONNECT":
-            text = "CONNECT {...}"  # holds secrets
-        log.log(logging.DEBUG, "%s - <<- [%s]", self._who(session), text)
 
     def info(self, session: Session, *, connected: bool) -> bytes:
         connection = self.connections.get(session.client_id)
@@ -205,8 +199,7 @@ class ClientHost:
 
     def _who(self, session: Session) -> str:
         connection = self.connections.get(session.client_id)
-        address = f"{connection.peer[0]}:{connection.peer[1]}" if connection else "?"
-        return f"{address} - cid:{session.client_id}"
+        return connection.name if connection is not None else f"cid:{session.client_id}"
 
     # connections -------------------------------------------------------------------------------------------------
 
@@ -223,7 +216,6 @@ class ClientHost:
         nonce = self._make_nonce() if known.wants_nonce else b""
         required = known.anonymous() is None
         session = Session(self, number, nonce=nonce, auth_required=required)
-        session.traced = self.traced
         return ClientConnection(self, session, entrance)
 
     def forget(self, connection: "ClientConnection") -> None:
@@ -242,7 +234,7 @@ class ClientHost:
         row = connection.row(stop_ns=time.time_ns())
         self.gone.add(row)
         self.watcher.disconnected(row)
-        log.debug("%s - closed: %s", connection.name, session.close_reason)
+        log.debug("%s - Client connection closed: %s", connection.name, session.close_reason)
 
     def wait_for_disk(self, connection: "ClientConnection") -> None:
         self._waiting_for_disk.add(connection)
@@ -297,13 +289,27 @@ class ClientConnection(Endpoint):
         self.leaving = False  # it was told to go to another server
         self._auth_timer: asyncio.TimerHandle | None = None
         self._out_msgs_before = -1  # at the last look; none yet
+        self._about = ""  # for the log: who it is
 
     def on_connect(self) -> None:
         """The first round trip: our INFO, its CONNECT."""
         self.rtt_ns = self.rtt_ns or time.time_ns() - self.started_ns
+        self._about = self._described()
+
+    def _described(self) -> str:
+        """What the client says of itself, and as whom it is here: for the log, as nats-server has it."""
+        session = self.session
+        version = f"v{session.version}" if session.version else ""
+        program = ":".join(part for part in (version, session.lang, session.name) if part)
+        user = session.user
+        who = (f"nkey:{user.nkey}" if user.nkey else f"user:{user.name}" * bool(user.name)) if user else ""
+        account = session.account.name if session.account else ""
+        parts = [program, f"{account}/{who}" if account and who else ""]
+        return "".join(f" - {json.dumps(part, ensure_ascii=False)}" for part in parts if part)
 
     def take_limits(self) -> None:
-        """Those of the host may have changed."""
+        """Those of the host may have changed, and whether it is traced."""
+        self.traced = tracing.begin(lambda: self.name)
         self._max_pending = self.host.max_pending
         self._write_deadline_s = self.host.write_deadline_s
         self._ping_interval_s = self.entrance.ping_interval_s
@@ -347,7 +353,8 @@ class ClientConnection(Endpoint):
 
     @property
     def name(self) -> str:
-        return f"{self.peer[0]}:{self.peer[1]} - cid:{self.session.client_id}"
+        mark = "cid" if self.entrance.type == "nats" else "wid"
+        return f"{self.peer[0]}:{self.peer[1]} - {mark}:{self.session.client_id}{self._about}"
 
     def opened(self) -> None:
         address = self.transport.get_extra_info("peername") or ("", 0)
@@ -356,6 +363,7 @@ class ClientConnection(Endpoint):
         session.wake = self.wake
         session.on_pong = self.on_pong
         host.connections[session.client_id] = self
+        log.debug("%s - Client connection created", self.name)
         session.greet()
         if 0 < host.max_connections < len(host.connections):
             session.fail("maximum connections exceeded", "Maximum Connections Exceeded")
@@ -371,6 +379,8 @@ class ClientConnection(Endpoint):
     def data_received(self, data: bytes) -> None:
         session = self.session
         self.last_activity_ns = time.time_ns()
+        if self.traced is not None:
+            self.traced.received(data)
         session.receive(data)
         if session.slowed:
             session.slowed = False

@@ -46,7 +46,13 @@ class Storage:
     """One for the broker."""
 
     def __init__(
-        self, disk: SqliteStore, reserve: Reserve, lock: int, now_ns: Callable[[], int], new_id: Callable[[], str]
+        self,
+        disk: SqliteStore,
+        reserve: Reserve,
+        lock: int,
+        journal: Journal,
+        now_ns: Callable[[], int],
+        new_id: Callable[[], str],
     ) -> None:
         self._disk = disk
         self._lock = lock
@@ -62,15 +68,20 @@ class Storage:
         self._log_grew = asyncio.Event()
         self._is_full = False
         self.write_failures = 0  # commits that the disk refused, since the start
-        self.journal = Journal()
+        self.journal = journal
         self.journal.wake = self._work.set
         self.journal.wake_later = self._wake_later
 
     @classmethod
     async def open(
-        cls, store_dir: Path, *, now_ns: Callable[[], int] = time.time_ns, new_id: Callable[[], str] = nuid.new
+        cls,
+        store_dir: Path,
+        *,
+        journal: Journal | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+        new_id: Callable[[], str] = nuid.new,
     ) -> "Storage":
-        """Open or create the file in a folder.
+        """Open or create the file in a folder. `journal`: one with bounds of its own.
 
         Raises:
             StoreError: it cannot be used; says why and what to do.
@@ -82,7 +93,7 @@ class Storage:
         except BaseException:
             os.close(lock)
             raise
-        storage = cls(disk, Reserve(store_dir / RESERVE_NAME), lock, now_ns, new_id)
+        storage = cls(disk, Reserve(store_dir / RESERVE_NAME), lock, journal or Journal(), now_ns, new_id)
         if not storage._reserve.take():
             storage._is_full = True
             log.error("store has no space left and refuses messages folder=%s", store_dir)

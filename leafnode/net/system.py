@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from leafnode.base import nuid
-from leafnode.net import advisories, requests
+from leafnode.net import advisories, requests, tracing
 from leafnode.net.figures import Figures, Running, link_row
 from leafnode.net.links import LinkView
 from leafnode.net.requests import Controls, Request, Requests
@@ -100,7 +100,9 @@ class SystemAccount:
         request = Request(words, message.payload, account.name, is_system, asker)
 
         def say(body: dict[str, Any]) -> None:
-            account.publish(Message(reply, payload=encoded(body)))
+            payload = encoded(body)
+            tracing.system_said(reply, b"", payload)
+            account.publish(Message(reply, payload=payload))
 
         answer = self._requests.answer(request, later=say)
         if answer is not None:
@@ -166,7 +168,9 @@ class SystemAccount:
     def _tell(self, subject: str, body: Callable[[], dict[str, Any]]) -> None:
         to = subject.encode()
         if self._account.has_interest(to):
-            self._account.publish(Message(to, payload=encoded(body())))
+            payload = encoded(body())
+            tracing.system_said(to, b"", payload)
+            self._account.publish(Message(to, payload=payload))
 
     def _event(self, kind: str, **fields: object) -> dict[str, Any]:
         return advisories.event(kind, nuid.new(), time.time_ns(), self._server(), **fields)

@@ -1,7 +1,8 @@
 """Keeps one leaf link to a hub: dial, authenticate, and again, for ever.
 
 One line in the log when a link comes up, one when it is lost (with the reason and how long it lasted), one at the
-first failed attempt; silence while attempts go on, with a reminder every hour.
+first failed attempt; silence while attempts go on, with a reminder every hour, unless the configuration wants one for
+each so many attempts.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from leafnode.config.options import LeafRemote, ServerUrl
 from leafnode.net import backoff
@@ -107,6 +109,16 @@ class Limits:
         self.ping_max = ping_max
 
 
+class Reports(NamedTuple):
+    """Of so many failed attempts one is logged, before a link was ever up and after; None: as it seems useful."""
+
+    first: int | None = None
+    again: int | None = None
+
+
+NO_REPORTS = Reports()
+
+
 class Uplink:
     """One remote of the configuration."""
 
@@ -119,8 +131,12 @@ class Uplink:
         reconnect_s: float,
         next_id: Callable[[], int],
         tls: ssl.SSLContext | None = None,
+        reports: Reports = NO_REPORTS,
     ) -> None:
         """`next_id()` numbers connections."""
+        self._reports = reports
+        self._failures = 0  # in a row
+        self._last_said = 0.0
         self.remote = remote
         self.leaf: Leaf | None = None  # the link while it is up or being made
         self.endpoint: LeafEndpoint | None = None  # its socket
@@ -138,7 +154,6 @@ class Uplink:
     async def run(self) -> None:
         """Until cancelled."""
         delays = self._delays()
-        last_said = 0.0
         while True:
             for url in self._targets():
                 began = time.monotonic()
@@ -148,15 +163,24 @@ class Uplink:
                 self.leaf = None
                 if leaf is not None and leaf.up:
                     self.outages += 1
+                    self._failures = 0
                     log.warning("leaf link to %s lost after %.1f s: %s", url, lasted, error)
-                    last_said = time.monotonic()
+                    self._last_said = time.monotonic()
                     delays = self._delays() if lasted > STABLE_SECONDS else delays
-                elif error != self.last_error or time.monotonic() - last_said > REMIND_SECONDS:
+                elif self._is_worth_a_line(error):
                     log.warning("leaf link to %s failed: %s; trying again for ever", url, error)
-                    last_said = time.monotonic()
+                    self._last_said = time.monotonic()
                 self.last_error = error
                 pause = LOOP_SECONDS if leaf is not None and leaf.loop_detected else next(delays)
                 await asyncio.sleep(pause)
+
+    def _is_worth_a_line(self, error: str) -> bool:
+        """Of one more attempt that failed."""
+        self._failures += 1
+        every = self._reports.again if self.outages else self._reports.first
+        if every is not None:
+            return self._failures == 1 or self._failures % every == 0
+        return error != self.last_error or time.monotonic() - self._last_said > REMIND_SECONDS
 
     @property
     def is_up(self) -> bool:

@@ -192,7 +192,23 @@ def _leaf(block: LeafnodesConfig, port: int) -> dict[str, Any]:
 
 
 def _jetstream(config: Config, figures: JetStreamFigures) -> dict[str, Any]:
-    return {"config": jetstream_config(config, figures), "stats": jetstream_stats(figures), "limits": {}}
+    return {
+        "config": jetstream_config(config, figures),
+        "stats": jetstream_stats(figures),
+        "limits": jetstream_limits(config),
+    }
+
+
+def jetstream_limits(config: Config) -> dict[str, int]:
+    """Those of the block `jetstream.limits` that are set."""
+    limits = config.jetstream.limits
+    window_s = limits.duplicate_window_s
+    shown = {
+        "max_request_batch": limits.max_request_batch,
+        "max_ack_pending": limits.max_ack_pending,
+        "max_duplicate_window": _ns(window_s) if window_s else 0,
+    }
+    return {key: value for key, value in shown.items() if value > 0}
 
 
 def jetstream_config(config: Config, figures: JetStreamFigures) -> dict[str, Any]:

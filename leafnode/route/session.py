@@ -35,6 +35,7 @@ ROW_MIN = 8  # messages with the same line after which a whole row is looked for
 ROWS_MAX = 64  # lines for which a connection keeps a regular expression; compiling one costs as much as 500 messages
 TOO_MANY_CONNECTIONS = "maximum account active connections exceeded"
 RESERVED_REPLIES = (b"$JS.ACK.", b"_R_.", b"_GR_.")
+RESERVED_SUBJECTS = (b"$NRG.", b"_GR_.")  # between servers of a cluster, which clients must not pretend to be
 CR, LF = 13, 10
 
 # size of the payload with its line end, route, prepared heads, size without line end
@@ -48,6 +49,7 @@ class Host(Protocol):
     max_control_line: int
     max_subscriptions: int  # per connection; 0: unlimited
     max_sub_tokens: int  # of a subscription's subject; 0: unlimited
+    has_headers: bool  # messages may have headers
 
     def authenticate(self, session: "Session", options: dict[str, object]) -> User | None: ...
     def account_of(self, user: User) -> Account: ...
@@ -55,7 +57,6 @@ class Host(Protocol):
     def now_ns(self) -> int: ...
     def request_info(self, session: "Session", *, share: bool) -> dict[str, object]: ...
     def on_connect(self, session: "Session") -> None: ...
-    def trace(self, session: "Session", line: bytes) -> None: ...
 
 
 class Session:
@@ -103,7 +104,6 @@ class Session:
         self._permissions: Permissions | None = None
         self._replies: ReplyBudget | None = None
         self._info_due = False
-        self.traced = False
 
     # input -------------------------------------------------------------------------------------------------------
 
@@ -282,7 +282,7 @@ class Session:
         """As above for a subject that is not worth remembering; False if it needs the complete way."""
         assert self.account is not None
         subs = self.account.plain_clients(subject)
-        if not subs:
+        if not subs or subject.startswith(RESERVED_SUBJECTS):
             return False
         self.in_msgs += 1
         self.in_bytes += size
@@ -324,8 +324,6 @@ class Session:
             return end
         if isinstance(op, control.Pub):
             return self._pub(op, line, data, after, end)
-        if self.traced:
-            self.host.trace(self, line)
         match op:
             case control.Ping():
                 self._pong()
@@ -359,14 +357,12 @@ class Session:
         if op.size > self.max_payload >= 0:
             raise ProtocolError("Maximum Payload Violation", "Maximum Message Payload Exceeded")
         if op.header_size >= 0 and not self.takes_headers:
-            raise ProtocolError("message headers not supported", "Protocol Violation")
+            raise ProtocolError(reason="Protocol Violation: headers were not agreed on")
         stop = after + op.size + 2
         if stop > end:
             return stop
         if data[stop - 1] != LF or data[stop - 2] != CR:
             raise ProtocolError(control.UNKNOWN)
-        if self.traced:
-            self.host.trace(self, line)
         split = after + max(op.header_size, 0)
         message = Message(op.subject, op.reply, data[after:split], data[split : stop - 2])
         self.in_msgs += 1
@@ -383,6 +379,8 @@ class Session:
             message = message._replace(subject=account.mappings.apply(op.subject))
         if not self._allowed(message):
             return
+        if self.verbose:
+            self._say(b"+OK\r\n")
         if account.is_bridged:
             account.asker = self._request_info
         reached = account.publish(message, origin=self, echo=self.echo) if message.subject else 0
@@ -392,8 +390,6 @@ class Session:
             self._answer_no_responders(message)
         if self._remembers and not message.reply:
             self._maybe_remember(message, line, op, account)
-        if self.verbose:
-            self._say(b"+OK\r\n")
 
     def _maybe_remember(self, message: Message, line: bytes, op: control.Pub, account: Account) -> None:
         """Prepare the first way for this line, if its route is one that can be prepared."""
@@ -410,7 +406,8 @@ class Session:
         if reply and reply.startswith(RESERVED_REPLIES):
             self._permission_error(b'Publish with Reply of "%b"' % reply)
             return False
-        if self._permissions is not None and not self._permitted(message.subject):
+        forbidden = message.subject.startswith(RESERVED_SUBJECTS)
+        if forbidden or (self._permissions is not None and not self._permitted(message.subject)):
             self._permission_error(b'Publish to "%b"' % message.subject)
             return False
         return True
@@ -465,7 +462,7 @@ class Session:
         self.verbose = options.get("verbose", self.verbose) is True
         self.pedantic = options.get("pedantic", self.pedantic) is True
         self.echo = options.get("echo", self.echo) is not False
-        self.takes_headers = options.get("headers", self.takes_headers) is True
+        self.takes_headers = self.host.has_headers and options.get("headers", self.takes_headers) is True
         self.no_responders = options.get("no_responders", self.no_responders) is True
         protocol = options.get("protocol", self.protocol)
         for key in ("name", "lang", "version"):
@@ -494,9 +491,7 @@ class Session:
         responses = user.permissions.responses if user.permissions else None
         self._replies = ReplyBudget(responses) if responses else None
         self.forget_routes()
-        self._remembers = (
-            self.fast and self.echo and not (self.verbose or self.pedantic or self._permissions or self.traced)
-        )
+        self._remembers = self.fast and self.echo and not (self.verbose or self.pedantic or self._permissions)
 
     def renew(self, user: User) -> None:
         """The same user under new rules: subscriptions that they do not allow are dropped, with the error of a refusal.

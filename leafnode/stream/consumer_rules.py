@@ -44,7 +44,7 @@ def accept(config: ConsumerConfig, stream: StreamConfig, limits: "Limits") -> Co
     """
     _check_names(config)
     _check_not_built(config)
-    _fill_in(config, stream)
+    _fill_in(config, stream, limits)
     _check_delivery(config, stream)
     _check_start(config)
     _check_filters(config)
@@ -81,7 +81,7 @@ def _check_not_built(config: ConsumerConfig) -> None:
         raise refused("flow_control ack policy is not supported by this server")
 
 
-def _fill_in(config: ConsumerConfig, stream: StreamConfig) -> None:
+def _fill_in(config: ConsumerConfig, stream: StreamConfig, limits: "Limits") -> None:
     acks = config.ack_policy != "none"
     if config.ack_wait < 0:
         raise faults.fault(faults.ACK_WAIT_NEGATIVE)
@@ -93,8 +93,11 @@ def _fill_in(config: ConsumerConfig, stream: StreamConfig) -> None:
         config.max_deliver = -1
     if not config.is_push and config.max_waiting <= 0:
         config.max_waiting = MAX_WAITING
+    if not config.is_push and not config.max_batch and limits.max_request_batch > 0:
+        config.max_batch = limits.max_request_batch
     if acks and config.max_ack_pending == 0:
-        config.max_ack_pending = stream.consumer_limits.get("max_ack_pending", 0) or MAX_ACK_PENDING
+        caps = (cap for cap in (limits.server_max_ack_pending, limits.max_ack_pending) if cap > 0)
+        config.max_ack_pending = stream.consumer_limits.get("max_ack_pending", 0) or min([MAX_ACK_PENDING, *caps])
     if config.max_ack_pending < 0:
         config.max_ack_pending = -1
     if not config.inactive_threshold:
@@ -184,7 +187,9 @@ def _check_numbers(config: ConsumerConfig, stream: StreamConfig, limits: "Limits
     threshold = caps.get("inactive_threshold", 0)
     if threshold > 0 and config.inactive_threshold > threshold:
         raise faults.fault(faults.INACTIVE_THRESHOLD, f"{threshold // times.SECOND}s")
-    for cap in (caps.get("max_ack_pending", 0), limits.max_ack_pending):
+    if 0 < limits.max_request_batch < config.max_batch:
+        raise faults.fault(faults.MAX_REQUEST_BATCH, limits.max_request_batch)
+    for cap in (caps.get("max_ack_pending", 0), limits.max_ack_pending, limits.server_max_ack_pending):
         if cap > 0 and (config.max_ack_pending > cap or (config.max_ack_pending == -1 and config.ack_policy != "none")):
             raise faults.fault(faults.MAX_ACK_PENDING, cap)
 

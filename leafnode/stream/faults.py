@@ -87,6 +87,7 @@ SMALL_MAX_EXPIRES = Fault(400, 10115, "consumer max request expires needs to be 
 MAX_DELIVER_BACKOFF = Fault(400, 10116, "max deliver is required to be > length of backoff values")
 TOO_MANY_DETAILS = Fault(500, 10117, "subject details would exceed maximum allowed")
 MAX_ACK_PENDING = Fault(400, 10121, "consumer max ack pending exceeds system limit of {}")
+MAX_REQUEST_BATCH = Fault(400, 10125, "consumer max request batch exceeds server limit of {}")
 MAX_STREAM_BYTES = Fault(400, 10122, "stream max bytes exceeds account limit max stream bytes")
 CONSUMER_NAME_PATH = Fault(400, 10127, "Consumer name can not contain path separators")
 STREAM_NAME_PATH = Fault(400, 10128, "Stream name can not contain path separators")

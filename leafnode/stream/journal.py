@@ -150,7 +150,10 @@ class Batch:
 class Journal:
     """One for the broker, since one transaction serves all accounts."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, full_messages: int = FULL_MESSAGES, full_bytes: int = FULL_BYTES) -> None:
+        """`full_messages`, `full_bytes`: what may be on its way to the disk before publishers have to wait."""
+        self._full_messages = full_messages
+        self._full_bytes = full_bytes
         self._open = Batch()
         self._in_flight: list[Batch] = []
         self._messages = 0
@@ -221,7 +224,7 @@ class Journal:
     @property
     def full(self) -> bool:
         """Publishers' sockets should not be read now."""
-        if self._messages >= FULL_MESSAGES or self._bytes >= FULL_BYTES:
+        if self._messages >= self._full_messages or self._bytes >= self._full_bytes:
             self._was_full = True
             return True
         return False

@@ -48,9 +48,9 @@ def accept(config: StreamConfig, limits: Limits, *, pedantic: bool = False) -> S
     _check_name(config.name)
     _check_not_built(config)
     _check_replicas(config)
-    _fill_in(config, pedantic=pedantic)
+    _fill_in(config, limits, pedantic=pedantic)
     _check_texts(config)
-    _check_times(config)
+    _check_times(config, limits)
     _check_combinations(config)
     _check_sources(config)
     _check_transforms(config)
@@ -95,7 +95,7 @@ def _check_replicas(config: StreamConfig) -> None:
     config.num_replicas = 1
 
 
-def _fill_in(config: StreamConfig, *, pedantic: bool) -> None:
+def _fill_in(config: StreamConfig, limits: Limits, *, pedantic: bool) -> None:
     for name in _LIMITS_WITH_NONE:
         value = getattr(config, name)
         if pedantic and value == 0:
@@ -108,7 +108,8 @@ def _fill_in(config: StreamConfig, *, pedantic: bool) -> None:
         config.allow_msg_ttl = True
         config.allow_rollup_hdrs = True
     if not config.duplicate_window and not config.mirror and (config.subjects or not config.sources):
-        config.duplicate_window = min(DUPLICATE_WINDOW, config.max_age) if config.max_age else DUPLICATE_WINDOW
+        bounds = [bound for bound in (config.max_age, limits.duplicate_window_ns) if bound > 0]
+        config.duplicate_window = min([DUPLICATE_WINDOW, *bounds])
     for key in ("republish", "subject_transform"):
         pair = getattr(config, key)
         if pair is not None and not pair.get("src"):
@@ -123,7 +124,7 @@ def _check_texts(config: StreamConfig) -> None:
         raise invalid(f"stream metadata exceeds maximum size of {METADATA_MAX} bytes")
 
 
-def _check_times(config: StreamConfig) -> None:
+def _check_times(config: StreamConfig, limits: Limits) -> None:
     if config.max_age < 0:
         raise invalid("max age can not be negative")
     if 0 < config.max_age < SHORTEST:
@@ -132,6 +133,9 @@ def _check_times(config: StreamConfig) -> None:
         raise invalid("duplicates window can not be negative")
     if config.max_age and config.duplicate_window > config.max_age:
         raise invalid("duplicates window can not be larger then max age")
+    if 0 < limits.duplicate_window_ns < config.duplicate_window:
+        limit = times.to_go(limits.duplicate_window_ns)
+        raise invalid(f"duplicates window can not be larger then server limit of {limit}")
     if 0 < config.duplicate_window < SHORTEST:
         raise invalid("duplicates window needs to be >= 100ms")
     if config.subject_delete_marker_ttl < 0:

@@ -21,6 +21,9 @@ class Limits:
     max_memory: int = -1  # bytes
     max_storage: int = -1  # bytes
     max_ack_pending: int = -1
+    server_max_ack_pending: int = -1  # of all accounts, from the server's own limits; so are the next two
+    max_request_batch: int = -1
+    duplicate_window_ns: int = -1
     memory_max_stream_bytes: int = -1
     storage_max_stream_bytes: int = -1
     max_bytes_required: bool = False

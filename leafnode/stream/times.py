@@ -63,3 +63,11 @@ def duration(text: str) -> int:
     if not rest or total == float("inf"):
         raise ValueError(f'invalid duration "{text}"')
     return sign * min(int(total), LONGEST)
+
+
+def to_go(duration_ns: int) -> str:
+    """A duration of at least a second as Go prints it: `1m30s`, `2h0m0s`, `1.5s`."""
+    minutes, rest = divmod(duration_ns, 60 * SECOND)
+    hours, minutes = divmod(minutes, 60)
+    shown = f"{rest / SECOND:.9f}".rstrip("0").rstrip(".") + "s"
+    return f"{hours}h{minutes}m{shown}" if hours else f"{minutes}m{shown}" if minutes else shown

@@ -40,6 +40,14 @@ TRANSCRIPTS: dict[str, tuple[bytes, bytes]] = {
         b"PUB a $JS.ACK.x 0\r\n\r\n",
         b"-ERR 'Permissions Violation for Publish with Reply of \"$JS.ACK.x\"'\r\n",
     ),
+    "verbose: the acknowledgement goes before what it causes": (
+        b'CONNECT {"verbose":true,"pedantic":false}\r\nSUB a 1\r\nPUB a 1\r\nx\r\nUNSUB 1\r\nUNSUB 1\r\n',
+        b"+OK\r\n+OK\r\n+OK\r\nMSG a 1 1\r\nx\r\n+OK\r\n+OK\r\n",
+    ),
+    "reserved subject": (
+        b"SUB $NRG.> 1\r\nPUB $NRG.x 0\r\n\r\n",
+        b"-ERR 'Permissions Violation for Publish to \"$NRG.x\"'\r\n",
+    ),
     "verbose and pedantic": (
         b'CONNECT {"verbose":true,"pedantic":true}\r\nSUB a 1\r\nPUB a..b 1\r\nx\r\n',
         b"+OK\r\n+OK\r\n-ERR 'Invalid Publish Subject'\r\n+OK\r\n",

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from leafnode.config import flags
 from leafnode.config.flags import GROUPS, REFUSED, configure, help_text, parse_args
 from leafnode.config.load import FILE_MAX
 from leafnode.errors import ConfigError
@@ -119,11 +118,7 @@ def test_a_file_that_is_no_text_is_a_parse_error(tmp_path: Path) -> None:
         configure(["-c", str(tmp_path / "a")], {})
 
 
-def test_tls_flags_are_refused_or_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flags, "NOT_YET", {"tls": "because"})
-    with pytest.raises(ConfigError, match="does not act on --tls yet: because"):
-        configure(["--tls"], {})
-    monkeypatch.setattr(flags, "NOT_YET", {})
+def test_tls_flags_are_refused_or_complete(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give --tlscert and --tlskey"):
         configure(["--tls", "--tlscert", "c"], {})
     for name in ("cert", "key", "ca"):

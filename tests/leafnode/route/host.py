@@ -18,6 +18,7 @@ class FakeHost:
         self.max_control_line = 4096
         self.max_subscriptions = 0
         self.max_sub_tokens = 0
+        self.has_headers = True
         self.account = Account("$G", lambda n: n - 1)
         self.user = User(permissions=permissions)
         self.authenticator = Authenticator(
@@ -42,9 +43,6 @@ class FakeHost:
         return self.clock_ns
 
     def on_connect(self, session: Session) -> None:
-        pass
-
-    def trace(self, session: Session, line: bytes) -> None:
         pass
 
     def client(self, connect: bytes = CONNECT, *, fast: bool = True) -> Session:
