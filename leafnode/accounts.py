@@ -1,32 +1,18 @@
-"""Accounts as the configuration describes them: subject mappings, limits, and what one imports from another."""
+"""Accounts as the configuration describes them: subject mappings and limits."""
 
 import random
-import time
-from collections.abc import Mapping as Named
 
-from leafnode.base import nuid
-from leafnode.config.options import GLOBAL_ACCOUNT, AccountConfig, AccountLimits, Config, ExportConfig, MappingConfig
-from leafnode.config.sharing import export_for, passage_of
-from leafnode.route.account import Account
-from leafnode.route.bridge import Replies, ServiceImport, StreamImport
+from leafnode.config.options import GLOBAL_ACCOUNT, AccountConfig, AccountLimits, Config, MappingConfig
 from leafnode.route.limits import Limits
 from leafnode.route.mapping import WHOLE_PERCENT, Mapping
 
-REPLY_ID_LENGTH = 6  # characters, of which there are 62: as in nats-server; 65,536 at a time hardly meet
 
-NOT_STATED = ExportConfig(kind="service", subject="")
-
-
-def furnish(config: Config, accounts: Named[str, Account]) -> None:
-    """Give new accounts what the configuration says."""
-    cluster = config.cluster.name
-    accounts[GLOBAL_ACCOUNT].map(mapping_of(mapping, cluster) for mapping in config.mappings)
-    for name, settings in config.accounts.items():
-        accounts[name].map(mapping_of(mapping, cluster) for mapping in settings.mappings)
-        accounts[name].limits = limits_of(settings.limits)
-    for name, account in accounts.items():
-        account.map(default_domain_mappings(config, name))
-    connect(config.accounts, accounts)
+def mappings_of(config: Config, account: AccountConfig, *, has_jetstream: bool) -> list[Mapping]:
+    """All that an account maps: what is written for it, then what the domains of JetStream ask for."""
+    own = (*config.mappings, *account.mappings) if account.name == GLOBAL_ACCOUNT else account.mappings
+    found = [mapping_of(mapping, config.cluster.name) for mapping in own]
+    found += default_domain_mappings(config, account.name)
+    return found + domain_mappings(config.jetstream.domain) if has_jetstream else found
 
 
 def mapping_of(settings: MappingConfig, cluster: str) -> Mapping:
@@ -64,35 +50,3 @@ def domain_mappings(domain: str) -> list[Mapping]:
     pairs = [(ours + verb, f"$JS.API.{verb}") for verb in verbs]
     pairs += [(f"{ours}{space}.>", f"{space}.>") for space in ("$KV", "$OBJ")]
     return [Mapping(source, [(target, WHOLE_PERCENT)]) for source, target in pairs]
-
-
-def connect(settings: Named[str, AccountConfig], accounts: Named[str, Account]) -> list[StreamImport | ServiceImport]:
-    """Make the imports of the accounts in `settings`, which were checked; `close` undoes one."""
-    bridges: list[StreamImport | ServiceImport] = []
-    replies: dict[str, Replies] = {}
-    for name, importer in settings.items():
-        for wanted in importer.imports:
-            exporter, passage = accounts[wanted.account], passage_of(wanted)
-            if wanted.kind == "stream":
-                bridges.append(StreamImport(exporter, accounts[name], passage))
-                continue
-            export = export_for(wanted, name, settings[wanted.account].exports) or NOT_STATED
-            for party in (wanted.account, name):
-                replies.setdefault(party, Replies(accounts[party], reply_id, time.time_ns))
-            replies[wanted.account].back[accounts[name]] = replies[name]
-            replies[name].back[exporter] = replies[wanted.account]
-            service = ServiceImport(
-                exporter,
-                accounts[name],
-                passage,
-                replies[wanted.account],
-                is_single=export.response_type == "singleton",
-                ttl_ns=int(export.response_threshold_s * 1e9),
-                share=wanted.share,
-            )
-            bridges.append(service)
-    return bridges
-
-
-def reply_id() -> bytes:
-    return nuid.new()[:REPLY_ID_LENGTH].encode()

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from leafnode import identity
 from leafnode.access import authenticator, leaf_admission, websocket_authenticator
-from leafnode.accounts import default_domain_mappings, domain_mappings, furnish
+from leafnode.accounts import limits_of, mappings_of
 from leafnode.base.notify import Notifier
-from leafnode.config.options import GLOBAL_ACCOUNT, AccountJetStream, Config, JetStreamConfig
+from leafnode.config.options import GLOBAL_ACCOUNT, AccountConfig, AccountJetStream, Config, JetStreamConfig
 from leafnode.errors import LeafnodeError, StoreError
+from leafnode.imports import Imports, no_tokens
 from leafnode.net.account_claims import ClaimsRequests
 from leafnode.net.figures import Figures
 from leafnode.net.links import Links
@@ -72,9 +73,14 @@ class Broker:
         for name in dict.fromkeys((GLOBAL_ACCOUNT, *config.accounts, self.system_account)):
             if name:
                 self.accounts[name] = Account(name, random.randrange)
-        furnish(config, self.accounts)
-        self.tenants = Tenants(config, self) if config.is_operated else None
-        if self.tenants is not None:
+        self.tenants: Tenants | None = None
+        for name in self.accounts:
+            self.furnish(config.account(name))
+        self.imports = Imports(self.accounts, no_tokens)
+        self.imports.settle(config.accounts)
+        if config.is_operated:
+            self.tenants = Tenants(config, self)
+            self.imports = self.tenants.imports
             self.system_account = self.tenants.system_account
             self.tenants.attach = self._attach_tenants
         known = self.tenants.doorkeeper if self.tenants is not None else authenticator(config)
@@ -159,7 +165,7 @@ class Broker:
                 running.around.take_limits(limits)
                 continue
             account = self.accounts[name]
-            account.map(domain_mappings(domain))
+            account.set_mappings(mappings_of(config, config.account(name), has_jetstream=True))
             self.jetstreams[name] = await self.storage.attach(
                 account, domain=domain, server_name=self.server_name, limits=limits
             )
@@ -170,10 +176,16 @@ class Broker:
     def make_account(self, name: str) -> Account:
         """One that a JWT makes."""
         account = self.accounts[name] = Account(name, random.randrange)
-        account.map(default_domain_mappings(self.config, name))
         if self.system is not None:
             self.system.add(account)
         return account
+
+    def furnish(self, settings: AccountConfig) -> None:
+        """Mappings and limits of an account, as they are now."""
+        account = self.accounts[settings.name]
+        has_jetstream = settings.name in self.jetstreams
+        account.set_mappings(mappings_of(self.config, settings, has_jetstream=has_jetstream))
+        account.limits = limits_of(settings.limits)
 
     def connected(self) -> list[Connected]:
         """Clients and accepted links, oldest first."""

@@ -73,6 +73,8 @@ async def _replace(broker: "Broker", old: Config, new: Config) -> None:
             broker.system.add(broker.accounts[name])
     if broker.tenants is not None:
         broker.tenants.reload(old.resolver_preload, new.resolver_preload)
+    else:
+        _take_accounts(broker, old, new)
     await broker.attach_jetstream(new)
     broker.clients.entrance.tls = tls
     _take_info(broker)
@@ -93,6 +95,17 @@ def _take_info(broker: "Broker") -> None:
         info.update(identity.info_fields(broker.config, broker.server_id, broker.port))
 
 
+def _take_accounts(broker: "Broker", old: Config, new: Config) -> None:
+    """Mappings and limits of accounts, and what they import from each other."""
+    has_other_mappings = old.mappings != new.mappings
+    for name in broker.accounts:
+        before, now = old.account(name), new.account(name)
+        is_other = before.mappings != now.mappings or before.limits != now.limits
+        if is_other or (has_other_mappings and name == GLOBAL_ACCOUNT):
+            broker.furnish(now)
+    broker.imports.settle(new.accounts)
+
+
 def _forget_accounts(broker: "Broker", new: Config) -> None:
     """Accounts that are no more; their clients are closed by now."""
     kept = {GLOBAL_ACCOUNT, broker.system_account, *new.accounts}
@@ -103,3 +116,4 @@ def _forget_accounts(broker: "Broker", new: Config) -> None:
             broker.system.remove(broker.accounts[name])
         del broker.accounts[name]
         broker.clients.gone.moved.pop(name, None)
+        broker.imports.forget(name)

@@ -9,31 +9,46 @@ ends by the clock (users, their hours, whole accounts) is watched by one task th
 
 import asyncio
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from leafnode.config.options import AccountConfig, AccountJetStream, Config
+from leafnode.claimed import config_of
+from leafnode.config.options import AccountConfig, Config, ExportConfig, ImportConfig
 from leafnode.errors import ConfigError, TrustError
+from leafnode.imports import Imports
 from leafnode.net import secrets
 from leafnode.net.resolver import Resolver
 from leafnode.route.account import Account
+from leafnode.route.activation import Wish, check_activation
 from leafnode.route.auth import ARRIVAL, Arrival, Authenticator, User
 from leafnode.route.claims import AccountClaims, account_claims
-from leafnode.route.jwt import decode, texts
-from leafnode.route.limits import Limits
+from leafnode.route.jwt import Token, decode, texts
 from leafnode.route.trust import Trust
+from leafnode.route.validity import faults
 
 USER_EXPIRED = "User Authentication Expired"
 USER_REVOKED = "User Authentication Revoked"
 ACCOUNT_EXPIRED = "Account Authentication Expired"
 TOO_MANY = "maximum account active connections exceeded"
 LONGEST_SLEEP_SECONDS = 60.0  # a clock that was set forward is noticed after it
+ACTIVATIONS_MAX = 4096  # tokens whose signature is not checked again; about 1 KB each
 LOOK_SECONDS = 60.0  # between looks at the resolver's folder where no interval is configured
 
+UPDATE_FAILED = "jwt update resulted in error"
+
 log = logging.getLogger("leafnode.auth")
+
+
+class RefusedUpdateError(TrustError):
+    """An account's new JWT is not taken."""
+
+    def __init__(self, account: str, what: str, why: str) -> None:
+        super().__init__(f"{what} - {why}")
+        self.account = account
 
 
 class Connected(Protocol):
@@ -47,6 +62,7 @@ class Connected(Protocol):
     def account(self) -> Account | None: ...
     def fail(self, text: str, reason: str) -> None: ...
     def forget_routes(self) -> None: ...
+    def renew(self, user: User) -> None: ...
 
 
 class Surroundings(Protocol):
@@ -55,6 +71,10 @@ class Surroundings(Protocol):
     accounts: dict[str, Account]
 
     def make_account(self, name: str) -> Account: ...
+    def furnish(self, settings: AccountConfig) -> None:
+        """Give an account its mappings and limits."""
+        ...
+
     def connected(self) -> Iterable[Connected]:
         """Clients and accepted links, oldest first."""
         ...
@@ -100,6 +120,8 @@ class Tenants:
         self.system_account = _system_account(config, self.trust, has_folder=folder is not None)
         self.configs: dict[str, AccountConfig] = {}
         """Accounts as if they were configured, for what else is made of them."""
+        self.imports = Imports(around.accounts, self._check_activation)
+        self._problems: frozenset[str] = frozenset()  # of the imports, as last told
         self.attach: Callable[[], Awaitable[None]] = _nothing_to_attach
         self.doorkeeper = Doorkeeper(
             tenants=self, check_hash=secrets.check_hash, check_signature=secrets.check_signature
@@ -125,6 +147,7 @@ class Tenants:
                 self._take(self.trust.account(self.resolver.get(account), time.time()))
             except TrustError as error:
                 log.warning("account %s is not valid: %s", account, error)
+        self._share()
         if self.system_account not in self._around.accounts:
             self._around.make_account(self.system_account)
 
@@ -164,6 +187,7 @@ class Tenants:
                     return None
                 claims = self.trust.account(text, time.time())
                 self._take(claims)
+                self._share()
                 self.attach_soon()
             claims.token.check_time(time.time())
         except TrustError as error:
@@ -172,19 +196,34 @@ class Tenants:
         return claims
 
     def _take(self, claims: AccountClaims) -> None:
-        """Make the account what its claims say."""
+        """Make the account what its claims say; what it shares comes with `_share`. Raises TrustError."""
+        settings = config_of(claims)
         if claims.id not in self._around.accounts:
             self._around.make_account(claims.id)
-        account = self._around.accounts[claims.id]
-        account.limits = Limits(
-            max_connections=claims.max_connections,
-            max_subscriptions=claims.max_subscriptions,
-            max_payload=claims.max_payload,
-            max_leafnodes=claims.max_leafnodes,
-        )
+        self._around.furnish(settings)
         self._claims[claims.id] = claims
-        self.configs[claims.id] = config_of(claims)
+        self.configs[claims.id] = settings
         self._changed.set()
+
+    def _share(self) -> None:
+        """Imports and exports as all accounts' claims say now."""
+        problems = frozenset(self.imports.settle(self.configs))
+        for problem in sorted(problems - self._problems):
+            log.warning("%s", problem)
+        self._problems = problems
+
+    def _check_activation(self, importer: str, one: ImportConfig, export: ExportConfig) -> float:
+        """Until when the token of an import holds. Raises TrustError."""
+        if not one.token:
+            raise TrustError("an activation token is required")
+        exporter = self._claims[one.account]
+        return check_activation(
+            _activation(one.token),
+            Wish(importer, one.account, one.kind, one.subject),
+            is_signer=lambda key: self.trust.is_issuer(key, exporter),
+            revocations=export.revocations,
+            now_s=time.time(),
+        )
 
     # JetStream -----------------------------------------------------------------------------------------------------
 
@@ -205,16 +244,27 @@ class Tenants:
         """Take a new JWT of an account; returns the account's id. `account`: of which it must be.
 
         Raises:
-            TrustError: it is none of ours, or cannot be kept.
+            RefusedUpdateError: it is none of ours, or cannot be kept.
         """
-        claims = account_claims(text, self.trust.check_signature)
+        try:
+            claims = account_claims(text, self.trust.check_signature)
+        except TrustError as error:
+            raise RefusedUpdateError(account or "n/a", UPDATE_FAILED, str(error)) from error
         if account and claims.id != account:
-            raise TrustError("subject does not match jwt content")
+            raise RefusedUpdateError(account, UPDATE_FAILED, "subject does not match jwt content")
         if claims.token.issuer not in self.trust.keys:
-            raise TrustError("not signed by a trusted operator")
-        self.resolver.put(claims.id, text)
-        self._take(claims)
-        self._recheck(claims)
+            raise RefusedUpdateError(claims.id, UPDATE_FAILED, self.trust.distrust(claims.token.issuer))
+        found = faults(claims, self.trust.check_signature)
+        if found:
+            raise RefusedUpdateError(claims.id, "jwt validation failed", f"validation errors: [{' '.join(found)}]")
+        before = self._claims.get(claims.id)
+        try:
+            self.resolver.put(claims.id, text)
+            self._take(claims)
+        except TrustError as error:
+            raise RefusedUpdateError(claims.id, UPDATE_FAILED, str(error)) from error
+        self._share()
+        self._recheck(claims, before)
         return claims.id
 
     def delete(self, account: str) -> bool:
@@ -222,6 +272,7 @@ class Tenants:
         found = self.resolver.delete(account)
         self._claims.pop(account, None)
         self.configs.pop(account, None)
+        self._share()
         if found:
             self._close_account(account)
         return found
@@ -249,23 +300,33 @@ class Tenants:
             self.delete(account)
         return len(accounts)
 
-    def _recheck(self, claims: AccountClaims) -> None:
-        """Who may stay under changed claims."""
+    def _recheck(self, claims: AccountClaims, before: AccountClaims | None) -> None:
+        """Who may stay under changed claims, and with which permissions."""
         kept = 0
+        scopes = before.signing_keys if before is not None else claims.signing_keys
         for each in self._members(claims.id):
             user = each.user
-            if user is not None and self._is_revoked(user, claims):
+            if user is not None and claims.has_revoked(user.nkey, user.issued_s):
                 each.fail(USER_REVOKED, "Credentials Revoked")
-            elif user is not None and not self.trust.is_issuer(user.signer, claims):
+            elif user is not None and user.is_bearer and claims.disallow_bearer:
                 each.fail("Authorization Violation", "Authentication Failure")
+            elif user is not None and not self._may_stay(user, claims, scopes):
+                each.fail("", "Authentication Failure")
             elif 0 <= claims.max_connections <= kept:
                 each.fail(TOO_MANY, "Maximum Account Connections Exceeded")
             else:
                 kept += 1
-                each.forget_routes()
+                if user is not None and user.takes_default and user.permissions != claims.default_permissions:
+                    each.renew(dataclasses.replace(user, permissions=claims.default_permissions))
+                else:
+                    each.forget_routes()
+        self._around.accounts[claims.id].forget_all_routes()
 
-    def _is_revoked(self, user: User, claims: AccountClaims) -> bool:
-        return claims.has_revoked(user.nkey, user.issued_s) or (user.is_bearer and claims.disallow_bearer)
+    def _may_stay(self, user: User, claims: AccountClaims, scopes: Mapping[str, Mapping[str, Any] | None]) -> bool:
+        """Whether who signed a user still may, and within the same scope."""
+        signer = user.signer
+        is_rescoped = signer in claims.signing_keys and claims.signing_keys[signer] != scopes.get(signer)
+        return self.trust.is_issuer(signer, claims) and not is_rescoped
 
     def _members(self, account: str) -> list[Connected]:
         """Who is connected in an account, oldest first."""
@@ -296,7 +357,11 @@ class Tenants:
 
     def _end_what_is_over(self, now_s: float) -> float:
         """Returns when the next thing ends."""
-        ends = []
+        activation_end_s = self.imports.next_end_s()
+        if 0 < activation_end_s <= now_s:
+            self._share()
+            activation_end_s = self.imports.next_end_s()
+        ends = [activation_end_s] if activation_end_s else []
         for account, claims in self._claims.items():
             if 0 < claims.token.expires_s <= now_s:
                 self._close_account(account)
@@ -340,20 +405,10 @@ def _system_account(config: Config, trust: Trust, *, has_folder: bool) -> str:
     return named or config.system_account
 
 
-def config_of(claims: AccountClaims) -> AccountConfig:
-    """An account's claims as if they stood in the configuration."""
-    given = claims.jetstream
-    jetstream = AccountJetStream(
-        max_memory=given.memory,
-        max_file=given.disk,
-        max_streams=given.streams,
-        max_consumers=given.consumers,
-        max_ack_pending=given.max_ack_pending,
-        memory_max_stream_bytes=given.memory_stream_bytes,
-        store_max_stream_bytes=given.disk_stream_bytes,
-        max_bytes_required=given.max_bytes_required,
-    )
-    return AccountConfig(name=claims.id, jetstream=jetstream if given.is_enabled else None)
+@functools.lru_cache(maxsize=ACTIVATIONS_MAX)
+def _activation(text: str) -> Token:
+    """Raises TrustError."""
+    return decode(text, "activation", secrets.check_signature)
 
 
 async def _nothing_to_attach() -> None:

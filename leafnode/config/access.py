@@ -233,14 +233,18 @@ EXPORT = Table(
         "accounts": ("accounts", texts),
         "response_type|response": ("response_type", choice("singleton", "stream", "chunked")),
         "response_threshold|threshold|response_max_time|response_time": ("response_threshold_s", duration),
+        "account_token_position": ("account_token_position", number),
     },
-    unsupported=["latency", "account_token_position", "allow_trace"],
+    unsupported=["latency", "allow_trace"],
 )
 
 
 def _export(value: Value, notes: Notes) -> ExportConfig:
     fields = EXPORT.read(value, notes)
     kind, name = _stream_or_service(fields, value)
+    position = fields.get("account_token_position", 0)
+    if position and name.split(".")[position - 1 : position] != ["*"]:
+        raise wrong(value, f"account_token_position {position} is not that of a '*' in {name!r}")
     return ExportConfig(kind=kind, subject=name, **fields)
 
 

@@ -118,6 +118,12 @@ class ExportConfig:
     response_type: Literal["singleton", "stream", "chunked"] = "singleton"
     response_threshold_s: float = 120.0
     """How long a service's reply is waited for."""
+    account_token_position: int = 0
+    """Which token (from 1) of what is imported must be the importer's name; 0 = none."""
+    token_required: bool = False
+    """In account JWTs: importers must show an activation token."""
+    revocations: tuple[tuple[str, int], ...] = ()
+    """In account JWTs: importer, or `*`, and the time (s) until which its tokens were issued that no longer hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +139,8 @@ class ImportConfig:
     """Streams: put before the subject; excludes `to`."""
     share: bool = False
     """Services: tell the exporter who asks."""
+    token: str = field(default="", repr=False)
+    """In account JWTs: the exporter's activation, a JWT."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -498,6 +506,10 @@ class Config:
         """Whether a client needs credentials at all."""
         configured = any(account.users for account in self.accounts.values())
         return configured or self.authorization.is_required or bool(self.operators or self.trusted_keys)
+
+    def account(self, name: str) -> AccountConfig:
+        """What is written of an account; of one that needs no mention, nothing."""
+        return self.accounts.get(name) or AccountConfig(name=name)
 
     def users(self) -> Iterator[tuple[str, UserConfig]]:
         """Every user with the name of its account."""

@@ -1,11 +1,14 @@
 """Whether what accounts import is exported to them, under names that fit, and does not go round in circles. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from leafnode.config.options import AccountConfig, ExportConfig, ImportConfig
 from leafnode.route.passage import Passage
 from leafnode.route.subject import is_literal, is_subset, overlap
 from leafnode.route.transform import TransformError
+
+ImportsOf = Callable[[str], Iterable[ImportConfig]]
+"""Account to what it imports."""
 
 
 def problems(accounts: Mapping[str, AccountConfig]) -> Iterator[str]:
@@ -18,9 +21,13 @@ def problems(accounts: Mapping[str, AccountConfig]) -> Iterator[str]:
             yield problem
         if sound:
             yield from _repeated(account)
+
+    def imports_of(name: str) -> Iterable[ImportConfig]:
+        return accounts[name].imports if name in accounts else ()
+
     for account in accounts.values():
         for wanted in account.imports:
-            if _returns(wanted, accounts, (wanted,)):
+            if returns(wanted, imports_of):
                 yield f"{_adding(wanted, account)}: import forms a cycle"
 
 
@@ -75,14 +82,21 @@ def _repeated(account: AccountConfig) -> Iterator[str]:
         seen.add(mark)
 
 
-def _returns(wanted: ImportConfig, accounts: Mapping[str, AccountConfig], path: tuple[ImportConfig, ...]) -> bool:
-    """Whether what is imported here is, where it comes from, imported from here again."""
-    exporter = accounts.get(wanted.account)
-    for further in exporter.imports if exporter is not None else ():
+def returns(wanted: ImportConfig, imports_of: ImportsOf) -> bool:
+    """Whether what is imported is, where it comes from, imported from here again."""
+    return _leads_to(wanted, wanted, imports_of, [wanted])
+
+
+def _leads_to(goal: ImportConfig, wanted: ImportConfig, imports_of: ImportsOf, seen: list[ImportConfig]) -> bool:
+    for further in imports_of(wanted.account):
         if further.kind != wanted.kind or not overlap(_local(further), wanted.subject.encode()):
             continue
-        if further == path[0] or (further not in path and _returns(further, accounts, (*path, further))):
+        if further == goal:
             return True
+        if further not in seen:
+            seen.append(further)
+            if _leads_to(goal, further, imports_of, seen):
+                return True
     return False
 
 
@@ -101,14 +115,20 @@ def passage_of(wanted: ImportConfig) -> Passage:
 
 
 def export_for(wanted: ImportConfig, importer: str, exports: Iterable[ExportConfig]) -> ExportConfig | None:
-    """The export that allows an import, the one with just its subject before wider ones; None: there is none."""
+    """The export that allows an import: the one with just its subject, else a wider one; None: there is none.
+
+    Whether an activation token that the export requires is good is not looked at.
+    """
     subject = wanted.subject.encode()
     fitting = [
-        export
-        for export in exports
-        if export.kind == wanted.kind
-        and (export.accounts is None or importer in export.accounts)
-        and is_subset(subject, export.subject.encode())
+        export for export in exports if export.kind == wanted.kind and is_subset(subject, export.subject.encode())
     ]
-    exact = (export for export in fitting if export.subject == wanted.subject)
-    return next(exact, fitting[0] if fitting else None)
+    exact = [export for export in fitting if export.subject == wanted.subject]
+    return next((export for export in exact or fitting if _admits(export, wanted, importer)), None)
+
+
+def _admits(export: ExportConfig, wanted: ImportConfig, importer: str) -> bool:
+    position = export.account_token_position
+    if position:
+        return wanted.subject.split(".")[position - 1 : position] == [importer]
+    return export.accounts is None or importer in export.accounts

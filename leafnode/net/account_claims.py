@@ -31,7 +31,6 @@ SUBJECTS = (
     "$SYS.REQ.CLAIMS.DELETE",
     "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP",
 )
-UPDATE_FAILED = "jwt update resulted in error"
 
 log = logging.getLogger("leafnode.auth")
 
@@ -80,8 +79,8 @@ class ClaimsRequests:
         try:
             changed = self._tenants.update(message.payload.decode(errors="replace"), account=account)
         except TrustError as error:
-            log.warning("%s: %s", UPDATE_FAILED, error)
-            self._failed(message.reply, account or "n/a", f"{UPDATE_FAILED} - {error}")
+            log.warning("%s", error)
+            self._failed(message.reply, getattr(error, "account", ""), str(error))
             return
         log.info("jwt updated account=%s", changed)
         done = {"account": changed, "code": 200, "message": "jwt updated"}

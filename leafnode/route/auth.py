@@ -39,6 +39,8 @@ class User:
     label: str = ""
     """What a person calls it; and its account."""
     account_label: str = ""
+    takes_default: bool = False
+    """Its permissions are its account's default ones, and change with them."""
     signer: str = ""
     """Public key that made it a user, in operator mode; the fields below are only used there."""
     issued_s: int = 0

@@ -35,8 +35,8 @@ class StreamImport:
     is_remote = False
 
     def __init__(self, exporter: Account, importer: Account, passage: Passage) -> None:
-        self._exporter = exporter
-        self._importer = importer
+        self.exporter = exporter
+        self.importer = importer
         self._passage = passage
         self._demand: dict[tuple[bytes, bytes], _Demand] = {}  # by (exporter's pattern, queue)
         self._last: Message | None = None
@@ -46,9 +46,9 @@ class StreamImport:
         importer.interest_listeners.append(self._interest_changed)
 
     def close(self) -> None:
-        self._importer.interest_listeners.remove(self._interest_changed)
+        self.importer.interest_listeners.remove(self._interest_changed)
         for demand in self._demand.values():
-            self._exporter.unsubscribe(demand.sub)
+            self.exporter.unsubscribe(demand.sub)
         self._demand.clear()
 
     def _interest_changed(self, sub: Subscription, added: bool) -> None:
@@ -61,30 +61,30 @@ class StreamImport:
         demand = self._demand.get(key)
         if added and demand is None:
             demand = self._demand[key] = _Demand(Subscription(wanted, self, sub.queue))
-            self._exporter.subscribe(demand.sub)
+            self.exporter.subscribe(demand.sub)
         elif demand is not None:
             demand.others += 1 if added else -1
             if demand.others < 0:
                 del self._demand[key]
-                self._exporter.unsubscribe(demand.sub)
+                self.exporter.unsubscribe(demand.sub)
 
     def deliver(self, sub: Subscription, message: Message, to: bytes) -> bool:
         """Pass it on; a message that several of our subscriptions match crosses once."""
-        if self._busy or self._exporter.takes_in or (not sub.queue and message is self._last):
+        if self._busy or self.exporter.takes_in or (not sub.queue and message is self._last):
             return False
         here = self._passage.to_local(to)
         if here is None:
             return False
         shown = here if message.subject == to else message.subject
         carried = message._replace(subject=shown)
-        self._busy = self._importer.takes_in = True
+        self._busy = self.importer.takes_in = True
         try:
             if sub.queue:
-                return self._importer.publish_to_group(carried, here, sub.queue) > 0
+                return self.importer.publish_to_group(carried, here, sub.queue) > 0
             self._last = message if len(self._demand) > 1 else None
-            return self._importer.publish(carried, to=here, only_queues=()) > 0
+            return self.importer.publish(carried, to=here, only_queues=()) > 0
         finally:
-            self._busy = self._importer.takes_in = False
+            self._busy = self.importer.takes_in = False
 
 
 class _Demand:
@@ -114,7 +114,7 @@ class Replies:
 
     def __init__(self, account: Account, new_id: Callable[[], bytes], now_ns: Callable[[], int]) -> None:
         """`new_id()` gives a few random letters and digits."""
-        self._account = account
+        self.account = account
         self._new_id = new_id
         self._now_ns = now_ns
         self._prefix = b"%b%b." % (REPLY_PREFIX, new_id())
@@ -127,7 +127,7 @@ class Replies:
         """A subject here that leads to `reply` in another account, for one answer or many, for so long."""
         if self._sub is None:
             self._sub = Subscription(self._prefix + b">", self)
-            self._account.subscribe(self._sub)
+            self.account.subscribe(self._sub)
         now_ns = self._now_ns()
         while self._open:
             subject, oldest = next(iter(self._open.items()))
@@ -158,7 +158,7 @@ class Replies:
         reply = message.reply
         back = self.back.get(lent.account)
         if reply and not reply.startswith(ACK_PREFIX) and back is not None:
-            reply = back.lend(self._account, reply, is_single=True, ttl_ns=lent.ttl_ns)
+            reply = back.lend(self.account, reply, is_single=True, ttl_ns=lent.ttl_ns)
         shown = lent.reply if message.subject == to else message.subject
         reached = lent.account.publish(message._replace(subject=shown, reply=reply), to=lent.reply)
         if not reached:
@@ -183,8 +183,8 @@ class ServiceImport:
         share: bool = False,
     ) -> None:
         """`replies`: the exporter's. `share`: the exporter is told all about who asks."""
-        self._exporter = exporter
-        self._importer = importer
+        self.exporter = exporter
+        self.importer = importer
         self._passage = passage
         self._replies = replies
         self._is_single = is_single
@@ -196,12 +196,12 @@ class ServiceImport:
         importer.subscribe(self._sub)
 
     def close(self) -> None:
-        self._importer.unsubscribe(self._sub)
+        self.importer.unsubscribe(self._sub)
 
     def deliver(self, sub: Subscription, message: Message, to: bytes) -> bool:
         """Ask the service; False if it is not there, which makes "no responders" of it."""
         there = self._passage.to_exported(to)
-        exporter = self._exporter
+        exporter = self.exporter
         if there is not None and exporter.mappings is not None:
             there = exporter.mappings.apply(there)
         if self._busy or not there or there == DROPPED:
@@ -209,9 +209,9 @@ class ServiceImport:
         _, reply, block, payload = message
         lent = b""
         if reply and not reply.startswith(ACK_PREFIX):
-            reply = lent = self._replies.lend(self._importer, reply, is_single=self._is_single, ttl_ns=self._ttl_ns)
-        asker = self._importer.asker
-        info: dict[str, object] = asker(self._share) if asker is not None else {"acc": self._importer.name}
+            reply = lent = self._replies.lend(self.importer, reply, is_single=self._is_single, ttl_ns=self._ttl_ns)
+        asker = self.importer.asker
+        info: dict[str, object] = asker(self._share) if asker is not None else {"acc": self.importer.name}
         block = headers.with_lines(
             headers.without(block, INFO_HEADER), (INFO_HEADER, json.dumps(info, separators=(",", ":")).encode())
         )

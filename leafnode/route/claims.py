@@ -6,7 +6,7 @@ Limits of -1 are none. As in nats-server a limit that is missing is zero, which 
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from leafnode.errors import TrustError
 from leafnode.route.jwt import CheckSignature, Token, block, blocks, decode, number, texts
@@ -38,6 +38,8 @@ class Rules:
     """What a user may do: its own claims, or the template of a scoped signing key."""
 
     permissions: Permissions | None
+    takes_default: bool
+    """They are the account's default ones."""
     max_subscriptions: int
     max_payload: int
     """Bytes."""
@@ -70,6 +72,17 @@ class JetStreamClaims:
         return self.memory != 0 or self.disk != 0
 
 
+class CalloutClaims(NamedTuple):
+    """Who decides about an account's users instead of their JWTs (ADR-26)."""
+
+    users: tuple[str, ...] = ()
+    """Public keys of the users that decide; empty: nobody, JWTs count."""
+    allowed_accounts: tuple[str, ...] = ()
+    """Where they may put users, besides this account; `*` = anywhere."""
+    xkey: str = ""
+    """Public curve key that requests are sealed for; empty: they are not."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AccountClaims:
     token: Token
@@ -87,6 +100,7 @@ class AccountClaims:
     imports: tuple[Mapping[str, Any], ...]
     exports: tuple[Mapping[str, Any], ...]
     mappings: Mapping[str, Any]
+    callout: CalloutClaims
 
     @property
     def id(self) -> str:
@@ -139,7 +153,12 @@ def account_claims(text: str, check_signature: CheckSignature) -> AccountClaims:
         imports=blocks(body, "imports"),
         exports=blocks(body, "exports"),
         mappings=block(body, "mappings"),
+        callout=_callout(block(body, "authorization")),
     )
+
+
+def _callout(body: Mapping[str, Any]) -> CalloutClaims:
+    return CalloutClaims(texts(body, "auth_users"), texts(body, "allowed_accounts"), str(body.get("xkey", "")))
 
 
 def user_claims(text: str, check_signature: CheckSignature) -> UserClaims:
@@ -195,6 +214,7 @@ def rules(user: UserClaims, account: AccountClaims) -> Rules:
 def _rules(body: Mapping[str, Any], own: Permissions | None, account: AccountClaims) -> Rules:
     return Rules(
         permissions=own if own is not None else account.default_permissions,
+        takes_default=own is None,
         max_subscriptions=number(body, "subs"),
         max_payload=number(body, "payload"),
         sources=texts(body, "src"),

@@ -19,9 +19,9 @@ CheckSignature = Callable[[str, bytes, str], bool]
 TOKEN_MAX = 1024 * 1024  # characters; an account with a thousand revocations has about 80,000
 ALGORITHM = "ed25519-nkey"
 VERSION = 2
-ISSUERS = {"operator": "O", "account": "O", "user": "A", "generic": "O"}
-"""Kind of claims to the first letter of the key that may issue them."""
-SUBJECTS = {"operator": "O", "account": "A", "user": "U"}
+ISSUERS = {"operator": ("O",), "account": ("O",), "user": ("A",), "generic": ("O",), "activation": ("A", "O")}
+"""Kind of claims to the first letter of the keys that may issue them."""
+SUBJECTS = {"operator": "O", "account": "A", "user": "U", "activation": "A"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

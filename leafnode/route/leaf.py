@@ -446,6 +446,10 @@ class Leaf:
         self.close_reason = reason or text
         self.end()
 
+    def renew(self, user: User) -> None:
+        """Other permissions of the user hold for links to come: what this one may do was agreed when it came up."""
+        self.user = user
+
     def forget_routes(self) -> None:
         """Nothing is prepared on a link."""
 

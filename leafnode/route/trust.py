@@ -16,6 +16,7 @@ from leafnode.errors import TrustError
 from leafnode.route.auth import Arrival, User
 from leafnode.route.claims import AccountClaims, Rules, UserClaims, account_claims, operator_claims, rules, user_claims
 from leafnode.route.jwt import CheckSignature
+from leafnode.route.validity import faults
 
 Lookup = Callable[[str], AccountClaims | None]
 """Account id to its claims, trusted; None: nobody knows it, or it is not trusted (any more)."""
@@ -31,6 +32,8 @@ class Trust:
     """As the operators say; empty: they do not."""
     strict: bool = False
     """Users must be signed with a signing key of their account too, not with its own."""
+    operators: frozenset[str] = frozenset()
+    """Their ids, whether or not they may sign accounts themselves."""
 
     @classmethod
     def of(cls, operators: Iterable[str], trusted_keys: Iterable[str], check_signature: CheckSignature) -> "Trust":
@@ -38,15 +41,25 @@ class Trust:
         known = [operator_claims(text, check_signature) for text in operators]
         keys = frozenset((*trusted_keys, *(key for operator in known for key in operator.keys)))
         system = next((operator.system_account for operator in known if operator.system_account), "")
-        return cls(keys, check_signature, system, any(operator.strict for operator in known))
+        ids = frozenset(operator.id for operator in known)
+        return cls(keys, check_signature, system, any(operator.strict for operator in known), ids)
 
     def account(self, text: str, now_s: float) -> AccountClaims:
         """An account's claims, from a trusted operator and in time. Raises TrustError."""
         claims = account_claims(text, self.check_signature)
         if claims.token.issuer not in self.keys:
-            raise TrustError(f"account {claims.id} is not signed by a trusted operator")
+            raise TrustError(f"account {claims.id}: {self.distrust(claims.token.issuer)}")
+        wrong = faults(claims, self.check_signature)
+        if wrong:
+            raise TrustError(f"account {claims.id}: {wrong[0]}")
         claims.token.check_time(now_s)
         return claims
+
+    def distrust(self, issuer: str) -> str:
+        """Why an account by this issuer, who is not in `keys`, is none of ours."""
+        if issuer in self.operators:
+            return "operator requires issuer to be a signing key"
+        return "not signed by a trusted operator"
 
     def admit(
         self, options: Mapping[str, object], nonce: bytes, arrival: Arrival, lookup: Lookup, now_s: float
@@ -131,6 +144,7 @@ def _user(user: UserClaims, account: AccountClaims, granted: Rules, window_end_s
         nkey=user.token.subject,
         account=account.id,
         permissions=granted.permissions,
+        takes_default=granted.takes_default,
         signer=user.token.issuer,
         issued_s=user.token.issued_s,
         ends_s=min(ends, default=0),
