@@ -23,6 +23,7 @@ from leafnode.errors import LeafnodeError, StoreError
 from leafnode.imports import Imports, no_tokens
 from leafnode.net.account_claims import ClaimsRequests
 from leafnode.net.figures import Figures
+from leafnode.net.forwarder import Forwarders
 from leafnode.net.links import Links
 from leafnode.net.monitor import Monitor
 from leafnode.net.process import PortsFile, Signals, feed_watchdog, write_pid_file
@@ -111,6 +112,7 @@ class Broker:
             admit=leaf_admission(config, self.accounts, known),
             next_id=self.clients.next_id,
         )
+        self.forwarders = Forwarders()
         self.figures = Figures(self)
         if self.system_account:
             self.system = SystemAccount(self, self.figures, self)
@@ -131,6 +133,14 @@ class Broker:
         if self.tenants is not None:
             self._watching = asyncio.create_task(self.tenants.watch(), name="tenants")
         await self._listen()
+        if self.storage is not None:
+            self.forwarders.start(
+                self.config.forwards,
+                self.jetstreams.get,
+                self.storage,
+                store_dir=self.store_dir,
+                server=self.server_name,
+            )
         await self.links.start()
         await self._start_monitor()
         log.info("Server is ready")
@@ -327,6 +337,7 @@ class Broker:
         for task in (*self._reloads, self._beating, self._watching):
             if task is not None:
                 task.cancel()
+        await self.forwarders.stop()
         await self.links.stop()
         for connection in list(self.clients.connections.values()):
             connection.session.fail("", "Server Shutdown")

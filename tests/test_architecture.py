@@ -10,23 +10,25 @@ ROOT = Path(__file__).resolve().parents[1]
 # package -> packages of ours that it may import (besides itself)
 MAY_IMPORT: dict[str, set[str]] = {
     "leafnode": {
-        "leafnode.base", "leafnode.config", "leafnode.net", "leafnode.route", "leafnode.store", "leafnode.stream",
+        "leafnode.base", "leafnode.config", "leafnode.forward", "leafnode.net", "leafnode.route", "leafnode.store",
+        "leafnode.stream",
     },
     "leafnode.base": set(),
-    "leafnode.config": {"leafnode", "leafnode.base", "leafnode.route", "leafnode.wire"},
+    "leafnode.config": {"leafnode", "leafnode.base", "leafnode.forward", "leafnode.route", "leafnode.wire"},
     "leafnode.wire": {"leafnode"},
     "leafnode.route": {"leafnode", "leafnode.wire"},
     "leafnode.stream": {"leafnode", "leafnode.wire", "leafnode.route"},
+    "leafnode.forward": {"leafnode", "leafnode.wire", "leafnode.route", "leafnode.stream"},
     "leafnode.store": {"leafnode", "leafnode.base", "leafnode.route", "leafnode.stream", "leafnode.wire"},
     "leafnode.net": {
-        "leafnode", "leafnode.base", "leafnode.config", "leafnode.wire", "leafnode.route", "leafnode.stream",
-        "leafnode.store",
+        "leafnode", "leafnode.base", "leafnode.config", "leafnode.forward", "leafnode.wire", "leafnode.route",
+        "leafnode.stream", "leafnode.store",
     },
     "agent": {"leafnode.base", "agent.facts", "leafnode"},
     "agent.facts": {"agent"},
     "agent.fleet": {"agent", "leafnode.base", "leafnode"},
 }  # fmt: skip
-PURE = ("leafnode.wire", "leafnode.route", "leafnode.stream")
+PURE = ("leafnode.wire", "leafnode.route", "leafnode.stream", "leafnode.forward")
 EFFECTS = {
     "asyncio",
     "socket",

@@ -38,6 +38,7 @@ def _problems(config: Config) -> Iterator[str]:
     yield from _account_references(config)
     yield from _remotes(config)
     yield from _mappings(config)
+    yield from _forwards(config)
     yield from sharing.problems(config.accounts)
 
 
@@ -144,6 +145,21 @@ def _remote_urls(remote: LeafRemote) -> Iterator[str]:
         yield "a remote's urls cannot mix websocket (ws, wss) and plain ones: make two remotes"
     if any(not 0 < url.port <= 65535 for url in remote.urls):
         yield "a remote's url needs a port from 1 to 65535"
+
+
+def _forwards(config: Config) -> Iterator[str]:
+    for forward in config.forwards:
+        where = f"forward {forward.name!r}"
+        account = config.accounts.get(forward.account)
+        alone = not config.accounts.keys() - {config.system_account} and forward.account == GLOBAL_ACCOUNT
+        if not config.jetstream.enabled:
+            yield f"{where} needs jetstream: enable it"
+        elif not config.is_operated and not alone and (account is None or account.jetstream is None):
+            yield f"{where}: account {forward.account!r} has no JetStream: enable it there, or name another account"
+        if not any(remote.account == forward.account for remote in config.leafnodes.remotes):
+            yield f"{where} has no way to the hub: add a remote with account {forward.account!r} to leafnodes"
+        if forward.to.domain == config.jetstream.domain:
+            yield f"{where}: the hub's domain {forward.to.domain!r} is our own: each JetStream needs its own domain"
 
 
 def _mappings(config: Config) -> Iterator[str]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from leafnode.config import access, links
+from leafnode.config import access, forward, links
 from leafnode.config.check import check
 from leafnode.config.grammar import Value, parse
 from leafnode.config.options import (
@@ -163,6 +163,7 @@ TOP = Table(
         "jetstream": ("jetstream", _jetstream),
         "default_js_domain": ("default_js_domain", text_map),
         "leafnodes|leaf": ("leafnodes", links.leafnodes),
+        "forward|forwards": ("forwards", forward.forwards),
         "websocket|ws": ("websocket", links.websocket),
         "cluster": ("cluster", links.cluster),
         "operator|operators|roots|root|root_operators|root_operator": ("operators", texts),
@@ -343,4 +344,5 @@ def tables() -> Iterator[Table]:
     yield from (access.ACCOUNT, access.ACCOUNT_JETSTREAM, access.LIMITS, access.EXPORT, access.IMPORT, access.ORIGIN)
     yield access.DESTINATION
     yield from (links.LEAFNODES, links.REMOTE, links.LEAF_AUTHORIZATION, links.LEAF_USER)
+    yield from forward.TABLES
     yield from (links.TLS, links.WEBSOCKET, links.CLUSTER, links.RESOLVER)

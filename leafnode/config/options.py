@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from leafnode.forward.plan import Forward
+
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -447,6 +449,8 @@ class Config:
     default_js_domain: Mapping[str, str] = field(default_factory=dict)
     """Account to the JetStream domain its plain $JS.API requests go to."""
     leafnodes: LeafnodesConfig = LeafnodesConfig()
+    forwards: tuple[Forward, ...] = ()
+    """Local streams that are copied to hubs."""
     websocket: WebsocketConfig = WebsocketConfig()
     cluster: ClusterConfig = ClusterConfig()
 

@@ -128,6 +128,10 @@ class Storage:
             jetstream.hold(NO_SPACE)
         return jetstream
 
+    async def notes(self, owner: str) -> dict[str, bytes]:
+        """What a part of the broker keeps for itself (`Journal.note`), as it is on the disk."""
+        return await self._disk.notes(owner)
+
     @property
     def full(self) -> bool:
         """Publishers' sockets should not be read now."""
@@ -202,7 +206,7 @@ class Storage:
 
     async def _write(self, batch: Batch) -> bool:
         try:
-            if any(change for change in batch.catalog) or _touches_disk(batch):
+            if batch.catalog or batch.notes or _touches_disk(batch):
                 await self._disk.commit(batch)
         except StoreError as error:
             await self._give_back(batch, error)

@@ -116,6 +116,7 @@ class Leaf:
         self._not_in = (*NEVER_CROSS, *options.deny_imports)
         self._may_go_out: dict[bytes, bool] = {}
         self._may_come_in: dict[bytes, bool] = {}
+        self._may_be_sent: dict[bytes, bool] = {}
         self._hub_takes: tuple[bytes, ...] | None = None  # `export` of the hub's INFO
         self._hub_gives: tuple[bytes, ...] | None = None  # `import`
 
@@ -257,6 +258,7 @@ class Leaf:
         self._not_out = (*self._not_out, *_denied(info.get("export")))
         self._may_go_out.clear()
         self._may_come_in.clear()
+        self._may_be_sent.clear()
 
     def _begin(self) -> None:
         """Both sides know each other: exchange interest."""
@@ -392,6 +394,26 @@ class Leaf:
         """Send one message up; False if it may not cross."""
         if self.closing or not self._may(to, self._may_go_out, self._not_out, self._hub_takes):
             return False
+        self._carry(message, to, queues)
+        return True
+
+    def send(self, message: Message) -> bool:
+        """Send a message of the broker itself: `deny_exports` is about what others publish. False if the hub's rules
+        or the domains forbid it.
+        """
+        denied = tuple(subject for subject in self._not_out if subject not in self.options.deny_exports)
+        if self.closing or not self._may(message.subject, self._may_be_sent, denied, self._hub_takes):
+            return False
+        self._carry(message, message.subject, ())
+        return True
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of the largest message that the other side takes."""
+        told = self.remote.get("max_payload")
+        return told if isinstance(told, int) and told > 0 else self._max_payload
+
+    def _carry(self, message: Message, to: bytes, queues: Sequence[bytes]) -> None:
         subject, reply, block, payload = message
         if to != subject and reply.startswith(ACK_PREFIX):
             reply = reply + b"@" + subject
@@ -409,7 +431,6 @@ class Leaf:
         self.out_msgs += 1
         self.out_bytes += size
         self.wake()
-        return True
 
     def deliver(self, sub: Subscription, message: Message, to: bytes) -> bool:
         """As any sink; the account uses `forward`, which also carries the queues."""

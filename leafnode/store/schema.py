@@ -5,6 +5,7 @@
     pending         one row a delivery that waits for its acknowledgement
     expiries        one row a message with a TTL of its own
     origins         one row a source of a stream: how far it is copied
+    notes           one row of what other parts of the broker keep: owner, key, value
     m<id>           messages of stream <id>: rowid = sequence, subject as a number, headers and payload as one blob
     s<id>           subjects in use of stream <id>, with count and newest sequence
 
@@ -33,6 +34,11 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE TABLE origins (
         stream INTEGER NOT NULL, source TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (stream, source)
+    ) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE notes (
+        owner TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (owner, key)
     ) WITHOUT ROWID;
     """,
 )

@@ -95,6 +95,14 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise StoreError(f"{self._path}: cannot read stream {stream_id}: {error}") from error
 
+    async def notes(self, owner: str) -> dict[str, bytes]:
+        """What one part of the broker keeps (`Journal.note`)."""
+        query = "SELECT key, value FROM notes WHERE owner = ?"
+        try:
+            return await _in_thread(self._reader, lambda connection: dict(connection.execute(query, (owner,))))
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: cannot read the notes of {owner}: {error}") from error
+
     def wants_checkpoint(self) -> bool:
         """Whether enough was written to be moved from the log into the file."""
         return self._written > CHECKPOINT_BYTES

@@ -1,7 +1,7 @@
 """One batch of the journal as one SQLite transaction. Runs in the writer's thread."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from leafnode.store.schema import CREATE_MESSAGES, CREATE_SUBJECTS
 from leafnode.stream.journal import (
@@ -38,6 +38,8 @@ def write(connection: sqlite3.Connection, batch: Batch) -> None:
         for consumer_changes in batch.consumers.values():
             if consumer_changes.consumer.is_kept:
                 _write_consumer(connection, consumer_changes)
+        if batch.notes:
+            _write_notes(connection, batch.notes)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -77,6 +79,13 @@ def _change_catalog(connection: sqlite3.Connection, change: Catalog) -> None:
         case DropConsumer(number):
             connection.execute("DELETE FROM pending WHERE consumer = ?", (number,))
             connection.execute("DELETE FROM consumers WHERE id = ?", (number,))
+
+
+def _write_notes(connection: sqlite3.Connection, notes: Mapping[tuple[str, str], bytes | None]) -> None:
+    kept = [(owner, key, value) for (owner, key), value in notes.items() if value is not None]
+    gone = [place for place, value in notes.items() if value is None]
+    connection.executemany("INSERT OR REPLACE INTO notes VALUES (?,?,?)", kept)
+    connection.executemany("DELETE FROM notes WHERE owner = ? AND key = ?", gone)
 
 
 def _write_stream(connection: sqlite3.Connection, changes: StreamChanges) -> None:

@@ -10,7 +10,7 @@ The journal is bounded: while `full`, the shell stops reading publishers' socket
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -132,19 +132,20 @@ Catalog = CreateStream | UpdateStream | DropStream | CreateConsumer | UpdateCons
 class Batch:
     """One commit."""
 
-    __slots__ = ("after", "bytes", "catalog", "consumers", "messages", "streams")
+    __slots__ = ("after", "bytes", "catalog", "consumers", "messages", "notes", "streams")
 
     def __init__(self) -> None:
         self.catalog: list[Catalog] = []
         self.streams: dict[int, StreamChanges] = {}
         self.consumers: dict[int, ConsumerChanges] = {}
+        self.notes: dict[tuple[str, str], bytes | None] = {}  # by owner and key; None: the note goes
         self.after: list[Callable[[str], None]] = []  # called with "" or why the commit failed
         self.messages = 0
         self.bytes = 0
 
     @property
     def is_empty(self) -> bool:
-        return not (self.catalog or self.streams or self.consumers or self.after)
+        return not (self.catalog or self.streams or self.consumers or self.notes or self.after)
 
 
 class Journal:
@@ -190,6 +191,14 @@ class Journal:
     def catalog(self, change: Catalog) -> None:
         self._want_commit()
         self._open.catalog.append(change)
+
+    def note(self, owner: str, notes: Mapping[str, bytes | None]) -> None:
+        """Rows that a part of the broker keeps for itself, in one commit with what else changes now.
+
+        When that commit fails they are gone with it; use `after` to hear of it.
+        """
+        self._want_commit()
+        self._open.notes.update({(owner, key): value for key, value in notes.items()})
 
     def after(self, call: Callable[[str], None]) -> None:
         """Call once everything kept so far is committed, with "", or with the reason why it was not."""

@@ -56,6 +56,7 @@ class Stream:
         self.duplicates = Duplicates(config.duplicate_window)
         self.origins: dict[str, int] = {}  # by source: the newest sequence of it that is here
         self.on_reloaded: Callable[[], None] = _nobody
+        self.followers: list[Callable[[], None]] = []  # called when more is committed
         self.suspended = ""  # why messages are refused, while the store does not take them
         self._held = ""  # the same, beyond the next restore
         self.deleted = False
@@ -362,6 +363,8 @@ class Stream:
             publish(Message(reply, b"", b"", ack))
         if self.consumers and not self.deleted:
             self._show(live)
+        for follower in self.followers:
+            follower()
         if self.recall.is_idle:
             self.contents.forget_gone()
 

@@ -1,0 +1,39 @@
+"""What a lane remembers across restarts. It may be older than the truth: the hub knows better, and is asked."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, kw_only=True)
+class Memory:
+    """One lane's row in the store."""
+
+    created: int = 0
+    """When the local stream was made; another value: it is another stream, and begins anew."""
+    position: int = 0
+    """Everything up to here has arrived, or is in a receipt."""
+    time: int = 0
+    """Of the message at `position`."""
+    session: str = ""
+    """The last fence that the hub acknowledged."""
+    pending: str = ""
+    """A fence that was being written: the hub may have it."""
+    hub_created: str = ""
+    """When the hub's stream was made."""
+    hub_seq: int = 0
+    """The hub's newest sequence that we know of: what we did is not before it."""
+    delivered: int = 0
+    delivered_bytes: int = 0
+    begun: bool = False
+    """The start policy was applied."""
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, row: bytes) -> "Memory":
+        """Of a row; what this version does not know is left out, what is missing has its default."""
+        value = json.loads(row)
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: item for name, item in value.items() if name in known})
