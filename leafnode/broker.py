@@ -66,6 +66,7 @@ class Broker:
         self.on_failure: Callable[[], None] = do_nothing
         self.on_reloaded: Callable[[], None] = do_nothing
         self._reloading = asyncio.Lock()
+        self._attaching = asyncio.Lock()
         self._reloads: set[asyncio.Task[str]] = set()
         self._storing: asyncio.Task[None] | None = None
         self._listener: asyncio.Server | None = None
@@ -123,7 +124,9 @@ class Broker:
 
     async def start(self) -> None:
         """Returns when clients are welcome. Raises LeafnodeError when it cannot be done."""
-        await self._start_jetstream()
+        storage = await self.open_store(self.config.jetstream)
+        if storage is not None:
+            await self.start_jetstream(storage)
         if self.system is not None:
             self.system.start()
             self.clients.watcher = self.links.watcher = self.system
@@ -145,40 +148,72 @@ class Broker:
         await self._start_monitor()
         log.info("Server is ready")
 
-    async def _start_jetstream(self) -> None:
-        config = self.config.jetstream
-        if not config.enabled:
-            return
+    async def open_store(self, config: JetStreamConfig) -> Storage | None:
+        """The store, where JetStream is to be on and is not. Raises LeafnodeError when it cannot be used."""
+        if not config.enabled or self.storage is not None:
+            return None
         folder = store_folder(config)
         self.store_dir = str(folder)
         try:
-            self.storage = await Storage.open(folder, journal=journal(config))
+            return await Storage.open(folder, journal=journal(config))
         except StoreError as error:
             raise LeafnodeError(f"Can't start JetStream: {error}") from error
+
+    async def start_jetstream(self, storage: Storage) -> None:
+        self.storage = storage
         await self.attach_jetstream(self.config)
         self.clients.journal_full = lambda: self.storage is not None and self.storage.full
-        self.storage.set_on_room(self.clients.on_room)
-        self._storing = asyncio.create_task(self.storage.run(), name="storage")
+        storage.set_on_room(self.clients.on_room)
+        self._storing = asyncio.create_task(storage.run(), name="storage")
         self._storing.add_done_callback(self._on_storage_end)
-        log.info("JetStream store: %s (fsync before acknowledgement)", folder)
+        log.info("JetStream store: %s (fsync before acknowledgement)", self.store_dir)
+
+    async def _close_store(self) -> None:
+        """What was accepted is on disk then."""
+        storage, self.storage = self.storage, None
+        if storage is None:
+            return
+        if self._storing is not None:
+            self._storing.cancel()
+            await asyncio.gather(self._storing, return_exceptions=True)
+        await storage.close()
+        self.clients.on_room()
 
     async def attach_jetstream(self, config: Config) -> None:
-        """JetStream for the accounts that are to have it, with the limits they are to have; again after a reload."""
-        if self.storage is None:
-            return
-        domain = config.jetstream.domain
-        if self.tenants is not None:
-            config = dataclasses.replace(config, accounts=self.tenants.configs)
-        for name, limits in jetstream_accounts(config):
-            running = self.jetstreams.get(name)
-            if running is not None:
-                running.around.take_limits(limits)
-                continue
-            account = self.accounts[name]
-            account.set_mappings(mappings_of(config, config.account(name), has_jetstream=True))
-            self.jetstreams[name] = await self.storage.attach(
-                account, domain=domain, server_name=self.server_name, limits=limits
-            )
+        """JetStream for the accounts that are to have it, with the limits they are to have; again after a change."""
+        async with self._attaching:
+            if self.tenants is not None:
+                config = dataclasses.replace(config, accounts=self.tenants.configs)
+            wanted = dict(jetstream_accounts(config)) if self.storage is not None else {}
+            for name in self.jetstreams.keys() - wanted.keys():
+                await self._detach(name, config)
+            for name, limits in wanted.items():
+                if name in self.jetstreams:
+                    self.jetstreams[name].around.take_limits(limits)
+                else:
+                    await self._attach(name, limits, config)
+
+    async def _attach(self, name: str, limits: JetStreamAccountLimits, config: Config) -> None:
+        assert self.storage is not None
+        account, domain = self.accounts[name], config.jetstream.domain
+        account.set_mappings(mappings_of(config, config.account(name), has_jetstream=True))
+        self.jetstreams[name] = await self.storage.attach(
+            account, domain=domain, server_name=self.server_name, limits=limits
+        )
+
+    async def _detach(self, name: str, config: Config) -> None:
+        """The account's streams stay on the disk, and come back with its JetStream."""
+        jetstream = self.jetstreams.pop(name)
+        jetstream.around.account.set_mappings(mappings_of(config, config.account(name), has_jetstream=False))
+        if self.storage is not None:
+            await self.storage.detach(jetstream)
+
+    async def stop_jetstream(self) -> None:
+        """While the rest goes on."""
+        if self.storage is not None:
+            await self._close_store()
+            await self.attach_jetstream(self.config)
+            log.info("JetStream is off: its streams stay in %s", self.store_dir)
 
     async def _attach_tenants(self) -> None:
         await self.attach_jetstream(self.config)
@@ -342,11 +377,7 @@ class Broker:
         for connection in list(self.clients.connections.values()):
             connection.session.fail("", "Server Shutdown")
             connection.flush()
-        if self.storage is not None:
-            if self._storing is not None:
-                self._storing.cancel()
-                await asyncio.gather(self._storing, return_exceptions=True)
-            await self.storage.close()
+        await self._close_store()
         log.info("Server Exiting..")
 
 

@@ -19,6 +19,7 @@ from leafnode.config.reload import changed, refusal, report
 from leafnode.errors import ConfigError, LeafnodeError
 from leafnode.net.process import start_log
 from leafnode.net.reload import take_over
+from leafnode.net.storage import Storage
 from leafnode.net.tls import ServerTls
 from leafnode.route.account import Account
 
@@ -55,6 +56,7 @@ async def _replace(broker: "Broker", old: Config, new: Config) -> None:
     fresh_accounts = [name for name in new.accounts if name not in broker.accounts]
     for name in fresh_accounts:
         broker.accounts[name] = Account(name, random.randrange)
+    storage: Storage | None = None
     try:
         known = broker.tenants.doorkeeper if broker.tenants is not None else authenticator(new)
         admit = leaf_admission(new, broker.accounts, known)
@@ -62,8 +64,11 @@ async def _replace(broker: "Broker", old: Config, new: Config) -> None:
         tls = ServerTls(new.tls, optional=new.allow_non_tls) if new.tls else None
         own = websocket_authenticator(new)
         websocket = broker.websocket.prepare(new, own) if broker.websocket is not None else None
+        storage = await broker.open_store(new.jetstream)
         start_log(new)
     except LeafnodeError:
+        if storage is not None:
+            await storage.close()
         for name in fresh_accounts:
             del broker.accounts[name]
         raise
@@ -75,6 +80,10 @@ async def _replace(broker: "Broker", old: Config, new: Config) -> None:
         broker.tenants.reload(old.resolver_preload, new.resolver_preload)
     else:
         _take_accounts(broker, old, new)
+    if storage is not None:
+        await broker.start_jetstream(storage)
+    elif not new.jetstream.enabled:
+        await broker.stop_jetstream()
     await broker.attach_jetstream(new)
     broker.clients.entrance.tls = tls
     _take_info(broker)
@@ -91,17 +100,18 @@ def _take_info(broker: "Broker") -> None:
     """What clients to come are told."""
     info = broker.clients.info_fields
     if not info.get("ldm"):
-        info.pop("connect_urls", None)
+        for field in ("connect_urls", "jetstream", "domain"):
+            info.pop(field, None)
         info.update(identity.info_fields(broker.config, broker.server_id, broker.port))
 
 
 def _take_accounts(broker: "Broker", old: Config, new: Config) -> None:
     """Mappings and limits of accounts, and what they import from each other."""
-    has_other_mappings = old.mappings != new.mappings
+    is_mapped_anew = old.mappings != new.mappings or old.default_js_domain != new.default_js_domain
     for name in broker.accounts:
         before, now = old.account(name), new.account(name)
         is_other = before.mappings != now.mappings or before.limits != now.limits
-        if is_other or (has_other_mappings and name == GLOBAL_ACCOUNT):
+        if is_other or is_mapped_anew:
             broker.furnish(now)
     broker.imports.settle(new.accounts)
 

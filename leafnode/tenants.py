@@ -129,7 +129,6 @@ class Tenants:
         self._claims: dict[str, AccountClaims] = {}
         self._changed = asyncio.Event()
         self._attaching: set[asyncio.Task[None]] = set()
-        self._lock = asyncio.Lock()
         self._preload(config.resolver_preload)
 
     def _preload(self, given: Mapping[str, str]) -> None:
@@ -235,8 +234,7 @@ class Tenants:
         return task
 
     async def _attach(self) -> None:
-        async with self._lock:
-            await self.attach()
+        await self.attach()
 
     # changes -------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from leafnode.config.options import AccountConfig, Config, LeafRemote
+from leafnode.config.options import Config, JetStreamConfig, LeafRemote
 
 RELOADABLE = frozenset(
     {
@@ -22,6 +22,8 @@ RELOADABLE = frozenset(
         "config_file",
         "connect_error_reports",
         "debug",
+        "default_js_domain",
+        "jetstream",
         "lame_duck_duration_s",
         "lame_duck_grace_s",
         "leafnodes",
@@ -29,6 +31,7 @@ RELOADABLE = frozenset(
         "log_size_limit",
         "logtime",
         "logtime_utc",
+        "mappings",
         "max_connections",
         "max_control_line",
         "max_payload",
@@ -52,10 +55,10 @@ RELOADABLE = frozenset(
         "write_deadline_s",
     }
 )
-"""Options that may change while clients are connected; of `accounts` and `leafnodes` a part."""
+"""Options that may change while clients are connected; of `jetstream` and `leafnodes` a part."""
 
-OF_ACCOUNT = frozenset({"name", "users", "nkey", "jetstream", "default_permissions"})
-"""What may change of an account."""
+OF_JETSTREAM = frozenset({"enabled", "max_memory_store", "max_file_store"})
+"""What may change of a JetStream that stays on; the stores may only grow."""
 UNTOLD = frozenset({"argv", "config_digest", "warnings"})
 """Changes that say nothing by themselves."""
 
@@ -80,7 +83,7 @@ def _refusals(old: Config, new: Config) -> Iterator[str]:
         values = getattr(old, option), getattr(new, option)
         shown = f": old={values[0]}, new={values[1]}" if all(map(_is_plain, values)) else ""
         yield _not_supported(option + shown)
-    yield from _account_refusals(old, new)
+    yield from _jetstream_refusals(old.jetstream, new.jetstream)
     yield from _leaf_refusals(old, new)
 
 
@@ -92,19 +95,20 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, str | int | float | None)
 
 
-def _account_refusals(old: Config, new: Config) -> Iterator[str]:
-    for name, before in old.accounts.items():
-        after = new.accounts.get(name)
-        if before.jetstream is not None and (after is None or after.jetstream is None):
-            yield _not_supported(f"taking JetStream from account {name!r}")
-        keys = _differing(before, after or AccountConfig(name=name)) - OF_ACCOUNT
-        for key in sorted(keys):
-            yield _not_supported(f"accounts.{name}.{key}")
-    for name in new.accounts.keys() - old.accounts.keys():
-        for key in sorted(_differing(AccountConfig(name=name), new.accounts[name]) - OF_ACCOUNT):
-            yield _not_supported(f"accounts.{name}.{key}")
-    if bool(old.accounts.keys() - {old.system_account}) != bool(new.accounts.keys() - {new.system_account}):
-        yield _not_supported("the first or last of the accounts: JetStream would move to another one")
+def _jetstream_refusals(old: JetStreamConfig, new: JetStreamConfig) -> Iterator[str]:
+    """Switching it on or off is fine, whatever else changes with that."""
+    if not (old.enabled and new.enabled):
+        return
+    for key in sorted(_differing(old, new) - OF_JETSTREAM):
+        yield _not_supported(f"jetstream.{key}")
+    for key, before, now in (
+        ("max_memory_store", old.max_memory_store, new.max_memory_store),
+        ("max_file_store", old.max_file_store, new.max_file_store),
+    ):
+        if before != now and (before < 0 or now < 0):
+            yield _not_supported(f"jetstream.{key} from or to what the machine has")
+        elif now < before:
+            yield _not_supported(f"decreasing jetstream.{key}: old={before}, new={now}")
 
 
 def _leaf_refusals(old: Config, new: Config) -> Iterator[str]:

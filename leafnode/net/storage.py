@@ -26,7 +26,7 @@ from leafnode.store.memory import MemoryStore
 from leafnode.store.reserve import Reserve
 from leafnode.store.sqlite import SqliteStore
 from leafnode.stream.jetstream import JetStream
-from leafnode.stream.journal import Batch, Journal
+from leafnode.stream.journal import Batch, DropStream, Journal
 from leafnode.stream.loaded import LoadedStream
 from leafnode.stream.stream import Stream
 from leafnode.stream.surroundings import Limits, Surroundings
@@ -61,6 +61,7 @@ class Storage:
         self._now_ns = now_ns
         self._new_id = new_id
         self._loaded: list[LoadedStream] = []
+        self._is_loaded_of_the_past = False  # streams were changed by a JetStream that may come back
         self._jetstreams: list[JetStream] = []
         self._work = asyncio.Event()
         self._questions = asyncio.Event()
@@ -117,6 +118,8 @@ class Storage:
             server_name=server_name,
             limits=limits or Limits(),
         )
+        if self._is_loaded_of_the_past:
+            self._loaded = await self._disk.load()
         around.reads.wake = self._questions.set
         around.timers.wake = self._deadline.set
         jetstream = JetStream(around)
@@ -131,6 +134,18 @@ class Storage:
     async def notes(self, owner: str) -> dict[str, bytes]:
         """What a part of the broker keeps for itself (`Journal.note`), as it is on the disk."""
         return await self._disk.notes(owner)
+
+    async def detach(self, jetstream: JetStream) -> None:
+        """JetStream is taken from its account: what was accepted is kept, but for streams in memory, which end."""
+        jetstream.close()
+        for stream in jetstream.streams.values():
+            if stream.config.storage == "memory":
+                self.journal.catalog(DropStream(stream.id))
+        written = asyncio.get_running_loop().create_future()
+        self.journal.after(written.set_result)
+        await written
+        self._jetstreams.remove(jetstream)
+        self._is_loaded_of_the_past = True
 
     @property
     def full(self) -> bool:

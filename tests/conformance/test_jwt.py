@@ -438,6 +438,23 @@ async def test_new_limits_hold_for_those_who_are_connected(start: Starter, tmp_p
     await system.close()
 
 
+async def test_jetstream_is_taken_and_given_back(start: Starter, tmp_path: Path) -> None:
+    operator = Operator()
+    account = operator.account("one")
+    config = operator.in_folder(tmp_path / "jwt", (account, account.jwt(limits=JETSTREAM)))
+    broker = start(config + jetstream(tmp_path))
+    system, client = await connect(broker, operator.system.user()), await connect(broker, account.user())
+    await client.jetstream().add_stream(name="S", subjects=["s"])
+    await client.jetstream().publish("s", b"kept")
+    assert "data" in await ask(system, "$SYS.REQ.CLAIMS.UPDATE", account.jwt())
+    with pytest.raises(nats.errors.Error):
+        await client.jetstream().account_info()
+    assert "data" in await ask(system, "$SYS.REQ.CLAIMS.UPDATE", account.jwt(limits=JETSTREAM))
+    assert (await client.jetstream().stream_info("S")).state.messages == 1
+    await client.close()
+    await system.close()
+
+
 async def test_an_account_is_deleted(start: Starter, tmp_path: Path) -> None:
     operator = Operator()
     account = operator.account("one")

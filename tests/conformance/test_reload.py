@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -302,3 +303,108 @@ def test_users_by_jwt_stay_through_a_reload(start: Callable[[str], Site]) -> Non
         assert wire.until(b"PONG\r\n") == b"MSG x 1 3\r\nabc\r\nPONG\r\n"
         wire.send(b"PUB x 4\r\nabcd\r\n")
         assert wire.until(b"\r\n") == b"-ERR 'Maximum Payload Violation'\r\n"
+
+
+def accounts(one: str, two: str, more: str = "") -> str:
+    return f"accounts {{ one {{ users: [ {{ {ALICE} }} ], {one} }}, two {{ users: [ {{ {BOB} }} ], {two} }} }}\n{more}"
+
+
+def hears(sender: Wire, subject: str, receiver: Wire) -> bytes:
+    """What a receiver gets of one message."""
+    sender.send(b"PUB %b 1\r\nx\r\nPING\r\n" % subject.encode())
+    sender.until(b"PONG\r\n")
+    receiver.send(b"PING\r\n")
+    return receiver.until(b"PONG\r\n").removesuffix(b"PONG\r\n")
+
+
+def test_what_accounts_share_changes(start: Callable[[str], Site]) -> None:
+    shown = "exports: [ {stream: news}, {service: svc} ]"
+    news, svc = "{stream: {account: one, subject: news}, prefix: %s}", "{service: {account: one, subject: svc}}"
+    site = start(accounts(shown, ""))
+    with site.connect(user="alice", **{"pass": "a"}) as alice, site.connect(user="bob", **{"pass": "b"}) as bob:
+        alice.send(b"SUB svc 1\r\nPING\r\n")
+        bob.send(b"SUB a.news 1\r\nSUB b.news 2\r\nPING\r\n")
+        for wire in (alice, bob):
+            wire.until(b"PONG\r\nPONG\r\n")
+        assert hears(alice, "news", bob) == b""
+        site.change(accounts(shown, f"imports: [ {news % 'a'}, {svc} ]"))
+        assert hears(alice, "news", bob) == b"MSG a.news 1 1\r\nx\r\n"
+        assert hears(bob, "svc", alice) == b"MSG svc 1 1\r\nx\r\n"
+        site.change(accounts(shown, f"imports: [ {news % 'b'} ]"))
+        assert hears(alice, "news", bob) == b"MSG b.news 2 1\r\nx\r\n"
+        assert hears(bob, "svc", alice) == b""
+        site.change(accounts("", ""))
+        assert hears(alice, "news", bob) == b""
+        site.change(accounts(shown, "imports: [ {stream: {account: none, subject: x}} ]"), FAILED)
+
+
+def test_mappings_and_limits_of_accounts_change(start: Callable[[str], Site]) -> None:
+    site = start(accounts("mappings { old: new }", "limits { max_payload: 10 }"))
+    with site.connect(user="alice", **{"pass": "a"}) as alice, site.connect(user="bob", **{"pass": "b"}) as bob:
+        for wire in (alice, bob):
+            wire.send(b"SUB > 1\r\nPING\r\n")
+            wire.until(b"PONG\r\nPONG\r\n")
+        assert hears(alice, "old", alice) == b""  # it came before the first PONG
+        site.change(accounts("mappings { old: newer }", "limits { max_payload: 2 }"))
+        alice.send(b"PUB old 1\r\nx\r\n")
+        assert alice.until(b"x\r\n") == b"MSG newer 1 1\r\nx\r\n"
+        bob.send(b"PUB a 3\r\nxyz\r\n")
+        assert bob.rest() == b"-ERR 'Maximum Payload Violation'\r\n"
+
+
+def test_default_permissions_change(start: Callable[[str], Site]) -> None:
+    site = start(accounts("", ""))
+    with site.connect(user="alice", **{"pass": "a"}) as alice:
+        alice.send(b"SUB x 1\r\nPING\r\n")
+        alice.until(b"PONG\r\nPONG\r\n")
+        site.change(accounts('default_permissions { publish { deny: "no" } }', ""))
+        alice.send(b"PUB no 0\r\n\r\n")
+        assert alice.until(b"\r\n") == b"-ERR 'Permissions Violation for Publish to \"no\"'\r\n"
+        site.change(accounts("", ""))
+        assert hears(alice, "no", alice) == b""
+
+
+def ask_jetstream(site: Site, request: str, body: str = "", **user: str) -> dict[str, Any]:
+    """The answer of JetStream's API; nobody is there: an empty one."""
+    with site.connect(headers=True, no_responders=True, **user) as wire:
+        wire.send(f"SUB r 1\r\nPUB $JS.API.{request} r {len(body)}\r\n{body}\r\n".encode())
+        wire.until(b"PONG\r\n")
+        head = wire.until(b"\r\n")
+        if head.startswith(b"HMSG"):
+            return {}
+        return dict(json.loads(wire.until(b"\r\n")))
+
+
+STREAM = json.dumps({"name": "S", "subjects": ["s"], "storage": "file"})
+
+
+def test_jetstream_of_an_account_goes_and_comes_back(start: Callable[[str], Site], tmp_path: Path) -> None:
+    store = f'jetstream {{ store_dir: "{tmp_path / "js"}" }}'
+    alice = {"user": "alice", "pass": "a"}
+    site = start(accounts("jetstream: enabled", "", store))
+    assert ask_jetstream(site, "STREAM.CREATE.S", STREAM, **alice)["config"]["name"] == "S"
+    with site.connect(**alice) as wire:
+        wire.send(b"SUB r 1\r\nPUB s r 1\r\nx\r\n")
+        wire.until(b"MSG r 1 ")
+        site.change(accounts("", "jetstream: enabled", store))
+    assert ask_jetstream(site, "STREAM.INFO.S", **alice).get("error", {"code": 503})["code"] == 503
+    assert ask_jetstream(site, "STREAM.NAMES", user="bob", **{"pass": "b"})["total"] == 0
+    site.change(accounts("jetstream: enabled", "jetstream: enabled", store))
+    assert ask_jetstream(site, "STREAM.INFO.S", **alice)["state"]["messages"] == 1
+
+
+def test_jetstream_as_a_whole_goes_and_comes_back(start: Callable[[str], Site], tmp_path: Path) -> None:
+    store = f'jetstream {{ store_dir: "{tmp_path / "js"}", max_file: 1GB }}'
+    site = start(store)
+    assert ask_jetstream(site, "STREAM.CREATE.S", STREAM)["config"]["name"] == "S"
+    for refused in ("max_file: 900MB", "max_file: 1GB, domain: x", f'max_file: 1GB, store_dir: "{tmp_path}/other"'):
+        config = refused if "store_dir" in refused else f'store_dir: "{tmp_path / "js"}", {refused}'
+        site.change(f"jetstream {{ {config} }}", FAILED)
+    site.change(store.replace("1GB", "2GB"))
+    site.change("debug: false")
+    with site.connect() as wire:
+        assert "jetstream" not in json.loads(wire.info.removeprefix(b"INFO "))
+    site.change(store)
+    assert ask_jetstream(site, "STREAM.INFO.S")["config"]["name"] == "S"
+    with site.connect() as wire:
+        assert json.loads(wire.info.removeprefix(b"INFO "))["jetstream"] is True
