@@ -112,6 +112,7 @@ class Broker:
             info=lambda: self.clients.info_fields,
             admit=leaf_admission(config, self.accounts, known),
             next_id=self.clients.next_id,
+            stored=self._stored,
         )
         self.forwarders = Forwarders()
         self.figures = Figures(self)
@@ -263,6 +264,8 @@ class Broker:
         log.info("Listening for client connections on %s", identity.shown_address(config.host, self.port))
         if config.websocket.port is not None:
             self.websocket = WebsocketListener(self.clients, config, websocket_authenticator(config))
+            if config.leafnodes.port is not None:
+                self.websocket.accept_leaf = self.links.accept
             await self.websocket.start()
 
     async def _start_monitor(self) -> None:
@@ -294,6 +297,12 @@ class Broker:
         jetstream = self.jetstreams.get(leaf.account.name)
         if jetstream is not None:
             jetstream.on_link_up()
+
+    def _stored(self, account: str) -> tuple[int, int]:
+        """Messages ever stored in the account's streams, and bytes in them now."""
+        jetstream = self.jetstreams.get(account)
+        contents = [stream.contents for stream in jetstream.streams.values()] if jetstream is not None else []
+        return sum(each.last_seq for each in contents), sum(each.bytes for each in contents)
 
     # what the system account may order -----------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from leafnode.config.access import authorization, nkey
 from leafnode.config.grammar import Value
-from leafnode.config.not_yet import CACHE_RESOLVER, NOT_YET, URL_RESOLVER, WEBSOCKET_REMOTE
+from leafnode.config.not_yet import CACHE_RESOLVER, NOT_YET, URL_RESOLVER
 from leafnode.config.options import (
     DEFAULT_LEAF_PORT,
     ClusterConfig,
@@ -14,6 +14,7 @@ from leafnode.config.options import (
     LeafnodesConfig,
     LeafRemote,
     LeafUser,
+    ProxyConfig,
     ResolverConfig,
     ServerUrl,
     TlsConfig,
@@ -65,6 +66,9 @@ _DEFAULT_PORTS = {
     "ws": 80,
     "wss": 443,
 }
+
+DEFAULT_PROXY_PORT = 80  # of an http URL
+SHORTEST_DEADLINE_S = 1.0  # of a link's silence
 
 # --- TLS
 
@@ -162,8 +166,6 @@ def _url(value: Value, notes: Notes) -> ServerUrl:
     found = parse_url(text(value, notes))
     if found is None:
         raise wrong(value, 'not a hub\'s URL: write for example "tls://hub.example.net:7422" (or nats-leaf, ws, wss)')
-    if found.is_websocket and (reason := NOT_YET.get(WEBSOCKET_REMOTE)):
-        raise wrong(value, f"leafnode does not dial websocket URLs yet: {reason}")
     return found
 
 
@@ -189,6 +191,36 @@ def _compression(value: Value, notes: Notes) -> str:
     return "off"
 
 
+PROXY = Table(
+    "leafnodes.remotes[].proxy",
+    {
+        "url": ("url", text),
+        "username": ("user", text),
+        "password": ("password", text),
+        "timeout": ("timeout_s", duration),
+    },
+)
+
+
+def _proxy(value: Value, notes: Notes) -> ProxyConfig:
+    fields = PROXY.read(value, notes)
+    parts = urlsplit(fields.pop("url", ""))
+    if parts.scheme == "https":
+        raise wrong(value, "leafnode speaks plain HTTP with a proxy: write its URL with http://")
+    if parts.scheme != "http" or not parts.hostname:
+        raise wrong(value, "a proxy needs a 'url' such as \"http://proxy.example.net:3128\"")
+    if bool(fields.get("user")) != bool(fields.get("password")):
+        raise wrong(value, "a proxy has both 'username' and 'password', or none")
+    return ProxyConfig(host=parts.hostname, port=parts.port or DEFAULT_PROXY_PORT, **fields)
+
+
+def _deadline(value: Value, notes: Notes) -> float:
+    found = duration(value, notes)
+    if found < SHORTEST_DEADLINE_S:
+        raise wrong(value, f"'link_deadline' must be at least {SHORTEST_DEADLINE_S:.0f}s: a round trip takes its time")
+    return found
+
+
 REMOTE = Table(
     "leafnodes.remotes[]",
     {
@@ -202,13 +234,18 @@ REMOTE = Table(
         "deny_exports|deny_export": ("deny_exports", subjects),
         "no_randomize|dont_randomize": ("no_randomize", flag),
         "ignore_discovered_servers": ("ignore_discovered_servers", flag),
-        "request_isolation|isolate": ("request_isolation", flag),
+        "isolate_leafnode_interest|isolate": ("isolate", flag),
+        "request_isolation": ("request_isolation", flag),
+        "ws_compression|ws_compress|websocket_compression|websocket_compress": ("ws_compression", flag),
+        "ws_no_masking|websocket_no_masking": ("ws_no_masking", flag),
+        "proxy": ("proxy", _proxy),
+        "link_deadline": ("link_deadline_s", _deadline),
         "compression": ("compression", _compression),
         "first_info_timeout": ("first_info_timeout_s", duration),
         "dial_timeout": ("dial_timeout_s", duration),
         "disabled": ("disabled", flag),
     },
-    unsupported=["ws_compression", "ws_no_masking", "jetstream_cluster_migrate", "proxy"],
+    unsupported=["jetstream_cluster_migrate", "js_cluster_migrate"],
 )
 
 
@@ -290,6 +327,7 @@ LEAFNODES = Table(
         "tls": ("tls", tls),
         "authorization": ("authorization", _leaf_authorization),
         "dial_timeout": ("dial_timeout_s", duration),
+        "link_deadline": ("link_deadline_s", _deadline),
         "remotes": ("remotes", each(_remote)),
     },
     unsupported=["write_timeout", "proxies", "no_fast_producer_stall"],

@@ -343,6 +343,6 @@ def tables() -> Iterator[Table]:
     yield from (access.AUTHORIZATION, access.USER, access.PERMISSIONS, access.RESPONSES)
     yield from (access.ACCOUNT, access.ACCOUNT_JETSTREAM, access.LIMITS, access.EXPORT, access.IMPORT, access.ORIGIN)
     yield access.DESTINATION
-    yield from (links.LEAFNODES, links.REMOTE, links.LEAF_AUTHORIZATION, links.LEAF_USER)
+    yield from (links.LEAFNODES, links.REMOTE, links.PROXY, links.LEAF_AUTHORIZATION, links.LEAF_USER)
     yield from forward.TABLES
     yield from (links.TLS, links.WEBSOCKET, links.CLUSTER, links.RESOLVER)

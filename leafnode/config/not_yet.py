@@ -4,7 +4,6 @@ Path of the key as in docs/leafnode-config.md, and why or what to do instead. Wh
 line here and in that document; nothing else in config/ has to change.
 """
 
-WEBSOCKET_REMOTE = "leafnodes.remotes[].urls ws://"
 CACHE_RESOLVER = "resolver.type cache"
 URL_RESOLVER = "resolver URL(…)"
 """Not keys but kinds of values; `links.py` asks for them."""
@@ -14,10 +13,4 @@ _NO_ASKING = "use resolver: MEMORY with resolver_preload, or a resolver of type 
 NOT_YET: dict[str, str] = {
     CACHE_RESOLVER: _NO_ASKING,
     URL_RESOLVER: _NO_ASKING,
-    "leafnodes.dial_timeout": "connecting is given a fixed time",
-    "leafnodes.remotes[].dial_timeout": "connecting is given a fixed time",
-    "leafnodes.remotes[].first_info_timeout": "the hub is given a fixed time to speak",
-    "leafnodes.remotes[].hub": "the side that dials is never the hub",
-    "leafnodes.remotes[].request_isolation": "set isolate_leafnode_interest at the hub",
-    WEBSOCKET_REMOTE: "use tls:// or nats-leaf://",
 }

@@ -6,7 +6,7 @@ may be logged.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from leafnode.forward.plan import Forward
@@ -256,9 +256,28 @@ class ServerUrl:
     def is_websocket(self) -> bool:
         return self.scheme in ("ws", "wss")
 
+    def with_secrets_of(self, other: "ServerUrl") -> "ServerUrl":
+        """This address, with the path and the credentials of the other."""
+        return replace(self, path=other.path, user=other.user, password=other.password, token=other.token)
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}{self.path}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyConfig:
+    """An HTTP proxy through which a hub is reached (CONNECT)."""
+
+    host: str
+    port: int
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    timeout_s: float | None = None
+    """Until the tunnel stands; None = that of dialling."""
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,9 +304,19 @@ class LeafRemote:
     """Do not reconnect to addresses that the hub told us."""
     request_isolation: bool = False
     """Ask the hub not to forward other leaf nodes' interest."""
+    isolate: bool = False
+    """Do not tell the hub of the interest of leaf nodes that dial us."""
+    ws_compression: bool = False
+    """Offer permessage-deflate where the URL is a websocket's."""
+    ws_no_masking: bool = False
+    """Offer to leave frames unmasked."""
+    proxy: ProxyConfig | None = None
     compression: str = "off"
     """Always off: leafnode has no S2, and nats-server does without when the other side declines."""
-    first_info_timeout_s: float = 1.0
+    link_deadline_s: float | None = None
+    """Silence after which the link is dead; None = that of the leafnodes block."""
+    first_info_timeout_s: float | None = None
+    """None = the time for the whole handshake."""
     dial_timeout_s: float | None = None
     """To a TCP connection; None = that of the leafnodes block."""
     disabled: bool = False
@@ -327,8 +356,10 @@ class LeafnodesConfig:
     """Do not forward other leaf nodes' interest to leaf nodes."""
     reconnect_s: float = 1.0
     """Pause between attempts of a remote, before jitter and back-off."""
-    dial_timeout_s: float = 1.0
-    """Of remotes that do not say their own."""
+    dial_timeout_s: float | None = None
+    """Of remotes that do not say their own; None = what suits a mobile network."""
+    link_deadline_s: float | None = None
+    """Silence after which a link is dead; None = some seconds."""
     write_deadline_s: float | None = None
     """None = the server's."""
     compression: str = "off"

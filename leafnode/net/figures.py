@@ -21,7 +21,7 @@ from leafnode.net.questions import Accountz, Accstatz, Connz, Healthz, Jsz, Leaf
 from leafnode.net.server import ClientHost
 from leafnode.net.sockets import TRAFFIC, Row
 from leafnode.net.storage import Storage
-from leafnode.net.varz import JetStreamFigures, Snapshot, Traffic, varz
+from leafnode.net.varz import JetStreamFigures, Snapshot, Traffic, rfc3339, varz
 from leafnode.net.websocket import WebsocketListener
 from leafnode.route.account import Account
 from leafnode.route.session import Session
@@ -91,6 +91,7 @@ class Figures:
         found: dict[str, Route] = {end.path: _over_http(end) for end in self.endpoints.values()}
         found["/subscriptionsz"] = found["/subsz"]
         found["/healthz"] = self._healthz_page
+        found["/linkz"] = lambda _query: (200, self.linkz())
         found["/metrics"] = lambda _query: (200, Exposition(metrics.exposition(self.samples())))
         return found
 
@@ -195,14 +196,22 @@ class Figures:
         shown = [
             accountz.leaf(
                 link_row(view, with_subs=asked.subs),
-                is_spoke=not view.leaf.accepted,
-                is_isolated=view.leaf.accepted and view.leaf.options.isolate,
+                is_spoke=not view.leaf.is_hub,
+                is_isolated=view.leaf.isolated,
                 subs=asked.subs,
             )
             for view in self._running.links.up()
             if not asked.acc or view.leaf.account.name == asked.acc
         ]
         return 200, accountz.leafz(self._running.server_id, time.time_ns(), shown)
+
+    def linkz(self) -> dict[str, Any]:
+        """The links that we dial, up or not. Ours: /leafz, as nats-server's, shows only those that are up."""
+        return {
+            "server_id": self._running.server_id,
+            "now": rfc3339(time.time_ns()),
+            "links": [uplink.describe() for uplink in self._running.links.uplinks],
+        }
 
     def routez(self, _asked: Nothing) -> Answer:
         return 200, accountz.routez(self._running.server_id, self._running.server_name, time.time_ns())
@@ -348,6 +357,11 @@ class Figures:
             moved = uplink.totals()
             yield Sample("leafnode_leaf_link_up", uplink.is_up, labels)
             yield Sample("leafnode_leaf_link_outages_total", uplink.outages, labels)
+            yield Sample("leafnode_leaf_link_down_seconds", uplink.down_s, labels)
+            yield Sample("leafnode_leaf_link_last_outage_seconds", uplink.last_outage_s, labels)
+            yield Sample("leafnode_leaf_link_attempts_total", uplink.attempts, labels)
+            if uplink.is_up and uplink.endpoint is not None:
+                yield Sample("leafnode_leaf_link_rtt_seconds", uplink.endpoint.rtt_ns / 1e9, labels)
             yield Sample("leafnode_leaf_link_received_messages_total", moved["in_msgs"], labels)
             yield Sample("leafnode_leaf_link_sent_messages_total", moved["out_msgs"], labels)
 

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from leafnode.net.endpoint import Core, Endpoint
-from leafnode.net.uplink import Limits
+from leafnode.net.endpoint import Core
+from leafnode.net.frames import FrameLayer
+from leafnode.net.link_endpoint import Limits, LinkEndpoint
 from leafnode.route.gate import Gate, Guest, permission_fields
 from leafnode.route.leaf import Leaf, LeafOptions
 
-FIRST_PING_SECONDS = 1.0  # after connecting (nats-server)
 LEAF_PROTO = 3  # version of the leaf protocol that INFO says
 
 log = logging.getLogger("leafnode.leaf")
@@ -29,6 +29,7 @@ class LeafListener:
         on_leaf: Callable[[Leaf], None],
         on_gone: Callable[["LeafConnection"], None],
         make_nonce: Callable[[], bytes],
+        secrecy: Mapping[str, bool],
         limits: Limits,
         auth_timeout_s: float,
         cluster: str = "",
@@ -36,8 +37,8 @@ class LeafListener:
         urls: Callable[[], list[str]],
         next_id: Callable[[], int],
     ) -> None:
-        """`info()`: the fields of INFO that all links share. `urls()`: what leaves are told to reconnect to.
-        `next_id()` numbers connections.
+        """`info()`: the fields of INFO that all links share; `secrecy`: those about TLS, which websockets do without.
+        `urls()`: what leaves are told to reconnect to. `next_id()` numbers connections.
         """
         self.cluster = cluster
         self.min_version = min_version
@@ -53,6 +54,7 @@ class LeafListener:
         self._on_gone = on_gone
         self._make_nonce = make_nonce
         self._urls = urls
+        self._secrecy = secrecy
 
     def accept(self) -> "LeafConnection":
         return LeafConnection(self, Gate(self, self._next_id(), self._make_nonce()))
@@ -73,6 +75,8 @@ class LeafListener:
         fields = {**self._info(), "proto": LEAF_PROTO, "client_id": gate.client_id, "auth_required": True}
         fields |= {"ip": f"{connection.peer[0]}:{connection.peer[1]}", "leafnode_urls": self._urls()}
         fields["info_on_connect"] = True
+        if not isinstance(connection.transport, FrameLayer):
+            fields |= self._secrecy
         if guest is None:
             fields["nonce"] = gate.nonce.decode()
         else:
@@ -120,19 +124,13 @@ def _same(one: Leaf, two: Leaf) -> bool:
     )
 
 
-class LeafConnection(Endpoint):
+class LeafConnection(LinkEndpoint):
     """The socket of one accepted link: first a gate, then the link."""
 
     lost_reason = "closed by the leaf"
 
     def __init__(self, host: LeafListener, gate: Gate) -> None:
-        limits = host.limits
-        super().__init__(
-            max_pending=limits.max_pending,
-            write_deadline_s=limits.write_deadline_s,
-            ping_interval_s=limits.ping_interval_s,
-            ping_max=limits.ping_max,
-        )
+        super().__init__(host.limits)
         self.host = host
         self.client_id = gate.client_id
         self.leaf: Leaf | None = None
@@ -160,7 +158,7 @@ class LeafConnection(Endpoint):
         leaf.on_pong = self.on_pong
         self.leaf = leaf
         self.core = leaf
-        self.start_pings(FIRST_PING_SECONDS)
+        self.watch()
 
     def _auth_timeout(self) -> None:
         if self.leaf is None:

@@ -14,8 +14,9 @@ from leafnode.errors import ConfigError, LeafnodeError
 from leafnode.net import secrets
 from leafnode.net.endpoint import Endpoint
 from leafnode.net.leaf_listener import LeafConnection, LeafListener
+from leafnode.net.link_endpoint import DEADLINE_SECONDS, Limits
 from leafnode.net.tls import ServerTls, TlsLayer, client_context
-from leafnode.net.uplink import Limits, Reports, Uplink
+from leafnode.net.uplink import Reports, Stored, Uplink
 from leafnode.route.account import Account
 from leafnode.route.gate import Guest
 from leafnode.route.leaf import Leaf, LeafOptions
@@ -64,10 +65,13 @@ class Links:
         info: Callable[[], Mapping[str, Any]],
         admit: "Admission",
         next_id: Callable[[], int],
+        stored: Callable[[str], Stored],
     ) -> None:
         """`on_up` is called for each link that comes up. For those who dial us: `info()` gives the INFO fields that all
-        share, `admit(options, nonce, address)` says who a leaf is. `next_id()` numbers connections.
+        share, `admit(options, nonce, address)` says who a leaf is. `next_id()` numbers connections. `stored(account)`:
+        messages ever stored in its streams, and bytes in them now.
         """
+        self._stored = stored
         self._admit = admit
         self._next_id = next_id
         self._config = config
@@ -158,14 +162,14 @@ class Links:
     async def _listen(self, port: int) -> None:
         config, rules = self._config, self._config.leafnodes
         tls = listener_tls(rules.tls) if rules.tls else None
-        secrecy = tls.info_fields() if tls else {}
         self.listener = listener = LeafListener(
-            info=lambda: {**self._info(), **secrecy, "host": rules.host, "port": self.port},
+            info=lambda: {**self._info(), "host": rules.host, "port": self.port},
             options=self._options(),
             admit=self._admit,
             on_leaf=self._came,
             on_gone=self._went,
             make_nonce=identity.new_nonce,
+            secrecy=tls.info_fields() if tls else {},
             limits=self._limits(),
             auth_timeout_s=rules.authorization.timeout_s if rules.authorization else config.auth_timeout_s,
             cluster=config.cluster.name,
@@ -187,6 +191,11 @@ class Links:
             ) from error
         self.port = self._server.sockets[0].getsockname()[1]
         log.info("Listening for leafnode connections on %s", identity.shown_address(rules.host, self.port))
+
+    def accept(self) -> LeafConnection:
+        """A link that comes in by another door: the websocket's."""
+        assert self.listener is not None
+        return self.listener.accept()
 
     def _came(self, leaf: Leaf) -> None:
         self._on_up(leaf)
@@ -216,19 +225,25 @@ class Links:
         if remote.credentials or remote.nkey:
             file = secrets.Credentials(creds_file=remote.credentials, nkey=remote.nkey)
 
-        def make(url: ServerUrl) -> Leaf:
-            prove = file.prove if file else lambda _nonce: url_credentials(url)
-            return Leaf(account, options, prove, self._on_up)
+        def make(url: ServerUrl, on_up: Callable[[Leaf], None]) -> Leaf:
+            def up(leaf: Leaf) -> None:
+                on_up(leaf)
+                self._on_up(leaf)
 
-        tls = client_context(remote.tls) if remote.tls else None
+            prove = file.prove if file else lambda _nonce: url_credentials(url)
+            return Leaf(account, options, prove, up)
+
         config = self._config
+        rules = config.leafnodes
         return Uplink(
             remote,
             make,
-            self._limits(),
-            reconnect_s=config.leafnodes.reconnect_s,
+            self._limits(remote),
+            reconnect_s=rules.reconnect_s,
+            dial_s=rules.dial_timeout_s,
             next_id=self._next_id,
-            tls=tls,
+            stored=lambda: self._stored(remote.account),
+            tls=client_context(remote.tls) if remote.tls else None,
             reports=Reports(config.connect_error_reports, config.reconnect_error_reports),
         )
 
@@ -243,18 +258,21 @@ class Links:
             deny_imports=tuple(subject.encode() for subject in remote.deny_imports) if remote else (),
             deny_exports=tuple(subject.encode() for subject in remote.deny_exports) if remote else (),
             loop_id=self._loop_id,
-            isolate=config.leafnodes.isolate,
+            isolate=config.leafnodes.isolate or (remote is not None and remote.isolate),
+            request_isolation=remote is not None and remote.request_isolation,
+            hub=remote is not None and remote.hub,
             max_payload=config.max_payload,
             max_control_line=config.max_control_line,
         )
 
-    def _limits(self) -> Limits:
+    def _limits(self, remote: LeafRemote | None = None) -> Limits:
+        """Without a deadline of its own a link is not given more time than a client."""
         config = self._config
+        own = (remote.link_deadline_s if remote else None) or config.leafnodes.link_deadline_s
         return Limits(
             max_pending=config.max_pending,
             write_deadline_s=config.leafnodes.write_deadline_s or config.write_deadline_s,
-            ping_interval_s=config.ping_interval_s,
-            ping_max=config.ping_max,
+            deadline_s=own or min(DEADLINE_SECONDS, config.ping_interval_s * (config.ping_max + 1)),
         )
 
 

@@ -1,8 +1,9 @@
 """Keeps one leaf link to a hub: dial, authenticate, and again, for ever.
 
-One line in the log when a link comes up, one when it is lost (with the reason and how long it lasted), one at the
-first failed attempt; silence while attempts go on, with a reminder every hour, unless the configuration wants one for
-each so many attempts.
+    connecting --link--> up --end--> waiting --pause--> connecting          (`net.outage` has the words for all of it)
+
+A link may be lost or refused for good reasons and come back years later, so nothing here gives up: the pauses grow to
+five seconds, with jitter, and begin anew after a link that held.
 """
 
 import asyncio
@@ -11,11 +12,15 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from leafnode.config.links import parse_url
 from leafnode.config.options import LeafRemote, ServerUrl
-from leafnode.net import backoff
-from leafnode.net.endpoint import HIGH_WATER, LOW_WATER, Endpoint
+from leafnode.errors import LeafnodeError
+from leafnode.net import backoff, dial
+from leafnode.net.endpoint import HIGH_WATER, LOW_WATER
+from leafnode.net.link_endpoint import Limits, LinkEndpoint
+from leafnode.net.outage import Outage, explain
 from leafnode.net.tls import is_pinned, reason_of
 from leafnode.route.leaf import Leaf
 
@@ -24,51 +29,39 @@ HANDSHAKE_SECONDS = 10.0  # from the connection to the exchange of interest, TLS
 LOOP_SECONDS = 30.0  # pause after a loop was detected (nats-server)
 REMIND_SECONDS = 3600.0  # between log lines while a hub stays away
 STABLE_SECONDS = 10.0  # a link that lasted this long resets the delays
-FIRST_PING_SECONDS = 1.0
+DISCOVERED_MAX = 64  # addresses of a hub's cluster that are remembered
 
 log = logging.getLogger("leafnode.leaf")
 
 
-class LeafEndpoint(Endpoint):
-    """The socket of one link."""
+class LeafEndpoint(LinkEndpoint):
+    """The socket of a link that we dialled."""
 
     lost_reason = "closed by the hub"
 
     def __init__(
-        self,
-        leaf: Leaf,
-        tls: ssl.SSLContext | None,
-        host: str,
-        *,
-        force_tls: bool,
-        limits: "Limits",
-        pins: frozenset[str] = frozenset(),
+        self, leaf: Leaf, tls: ssl.SSLContext | None, target: "Target", remote: LeafRemote, limits: Limits
     ) -> None:
-        super().__init__(
-            max_pending=limits.max_pending,
-            write_deadline_s=limits.write_deadline_s,
-            ping_interval_s=limits.ping_interval_s,
-            ping_max=limits.ping_max,
-        )
-        self.leaf = leaf
+        super().__init__(limits)
+        self.leaf: Leaf = leaf
         self.core = leaf
         self.done = asyncio.Event()
         self._tls = tls
-        self._host = host
-        self._force_tls = force_tls
-        self._pins = pins
+        self._target = target
+        self._remote = remote
         self._upgrading: asyncio.Task[None] | None = None
 
     def opened(self) -> None:
         self.leaf.wake = self.wake
         self.leaf.on_pong = self.on_pong
         self.leaf.wants_tls = self._maybe_upgrade
-        self.start_pings(FIRST_PING_SECONDS)
+        self.watch()
 
     def _maybe_upgrade(self) -> None:
+        is_wanted = self._target.url.is_tls or self._tls is not None or self.leaf.remote.get("tls_required") is True
         if self.transport.get_extra_info("ssl_object") is not None:  # the handshake came first
             self._connect()
-        elif self._force_tls or self.leaf.remote.get("tls_required") is True:
+        elif is_wanted and not self._target.url.is_websocket:
             self._upgrading = self._loop.create_task(self._upgrade(), name="leaf-tls")
         else:
             self.leaf.send_connect()
@@ -76,7 +69,8 @@ class LeafEndpoint(Endpoint):
     async def _upgrade(self) -> None:
         context = self._tls or ssl.create_default_context()
         try:
-            transport = await self._loop.start_tls(self.transport, self, context, server_hostname=self._host)
+            name = self._target.tls_name
+            transport = await self._loop.start_tls(self.transport, self, context, server_hostname=name)
         except (OSError, ssl.SSLError) as error:
             self.leaf.fail("", f"TLS handshake failed: {reason_of(error)}")
             self.transport.abort()
@@ -87,26 +81,27 @@ class LeafEndpoint(Endpoint):
             self._connect()
 
     def _connect(self) -> None:
-        if is_pinned(self._pins, self.transport.get_extra_info("ssl_object")):
+        pins = self._remote.tls.pinned_certs if self._remote.tls else frozenset[str]()
+        if is_pinned(pins, self.transport.get_extra_info("ssl_object")):
             self.leaf.send_connect()
         else:
             self.leaf.fail("", "TLS handshake failed: the hub's certificate is none of the pinned ones")
-
-    def quiet_ping(self) -> bool:
-        return False  # a spoke pings whatever the traffic: that is how a dead link is noticed
 
     def closed(self) -> None:
         self.done.set()
 
 
-class Limits:
-    """Of a link; seconds and bytes."""
+class Target(NamedTuple):
+    """Where to dial."""
 
-    def __init__(self, *, max_pending: int, write_deadline_s: float, ping_interval_s: float, ping_max: int) -> None:
-        self.max_pending = max_pending
-        self.write_deadline_s = write_deadline_s
-        self.ping_interval_s = ping_interval_s
-        self.ping_max = ping_max
+    url: ServerUrl
+    tls_name: str
+    """The name that the hub's certificate must have: of an address that a hub told us, the configured one."""
+
+
+State = Literal["up", "connecting", "waiting"]
+Stored = tuple[int, int]
+"""Messages ever stored in the account's streams, and bytes in them now."""
 
 
 class Reports(NamedTuple):
@@ -125,66 +120,136 @@ class Uplink:
     def __init__(
         self,
         remote: LeafRemote,
-        make_leaf: Callable[[ServerUrl], Leaf],
+        make_leaf: Callable[[ServerUrl, Callable[[Leaf], None]], Leaf],
         limits: Limits,
         *,
         reconnect_s: float,
+        dial_s: float | None,
         next_id: Callable[[], int],
+        stored: Callable[[], Stored],
         tls: ssl.SSLContext | None = None,
         reports: Reports = NO_REPORTS,
     ) -> None:
-        """`next_id()` numbers connections."""
+        """`make_leaf(url, on_up)`; `next_id()` numbers connections; `dial_s`: None = what suits a mobile network."""
         self._reports = reports
-        self._failures = 0  # in a row
-        self._last_said = 0.0
         self.remote = remote
         self.leaf: Leaf | None = None  # the link while it is up or being made
         self.endpoint: LeafEndpoint | None = None  # its socket
         self.cid = 0  # of the last attempt
         self.host, self.port = "", 0
         self.outages = 0
+        self.attempts = 0
         self.last_error = ""
+        self.last_outage_s = 0.0  # how long the last one lasted
         self._before = {"in_msgs": 0, "in_bytes": 0, "out_msgs": 0, "out_bytes": 0}  # of links that are gone
         self._make_leaf = make_leaf
         self._limits = limits
         self._reconnect_s = reconnect_s
+        self._dial_s = remote.dial_timeout_s or dial_s or DIAL_SECONDS
         self._tls = tls
         self._next_id = next_id
+        self._stored = stored
+        self._outage: Outage | None = Outage(time.monotonic(), stored=stored())
+        self._up_since_s = 0.0
+        self._discovered: tuple[ServerUrl, ...] = ()
+        self._last_said_s = 0.0
 
     async def run(self) -> None:
         """Until cancelled."""
         delays = self._delays()
         while True:
-            for url in self._targets():
-                began = time.monotonic()
-                leaf, error = await self._attempt(url)
-                lasted = time.monotonic() - began
+            for target in self._targets():
+                leaf, why = await self._attempt(target)
                 self._before = self.totals()
                 self.leaf = None
-                if leaf is not None and leaf.up:
-                    self.outages += 1
-                    self._failures = 0
-                    log.warning("leaf link to %s lost after %.1f s: %s", url, lasted, error)
-                    self._last_said = time.monotonic()
-                    delays = self._delays() if lasted > STABLE_SECONDS else delays
-                elif self._is_worth_a_line(error):
-                    log.warning("leaf link to %s failed: %s; trying again for ever", url, error)
-                    self._last_said = time.monotonic()
-                self.last_error = error
-                pause = LOOP_SECONDS if leaf is not None and leaf.loop_detected else next(delays)
-                await asyncio.sleep(pause)
+                lasted_s = self._note_end(leaf, target.url, why)
+                if lasted_s > STABLE_SECONDS:
+                    delays = self._delays()
+                await asyncio.sleep(self._pause(leaf, delays))
 
-    def _is_worth_a_line(self, error: str) -> bool:
-        """Of one more attempt that failed."""
-        self._failures += 1
+    def _pause(self, leaf: Leaf | None, delays: Iterator[float]) -> float:
+        return LOOP_SECONDS if leaf is not None and leaf.loop_detected else next(delays)
+
+    # what happened -----------------------------------------------------------------------------------------------
+
+    def _came_up(self, leaf: Leaf) -> None:
+        now = time.monotonic()
+        outage, self._outage = self._outage, None
+        self._up_since_s = now
+        if outage is not None and (outage.lost_because or outage.attempts):
+            self.last_outage_s = now - outage.began_s
+            log.warning("leaf link to %s is back: %s", self._shown(), outage.autopsy(now, self._stored()))
+
+    def _note_end(self, leaf: Leaf | None, url: ServerUrl, why: str) -> float:
+        """Seconds for which there was a link."""
+        now = time.monotonic()
+        self.last_error = why
+        if leaf is not None:
+            self._discover(leaf, url)
+        if leaf is not None and leaf.up:
+            self.outages += 1
+            lasted_s = now - self._up_since_s
+            self._outage = Outage(now, why, self._stored())
+            self._last_said_s = now
+            log.warning("leaf link to %s lost after %.1f s: %s", url, lasted_s, why)
+            return lasted_s
+        outage = self._outage = self._outage or Outage(now, stored=self._stored())
+        is_new = outage.failed(why)
         every = self._reports.again if self.outages else self._reports.first
-        if every is not None:
-            return self._failures == 1 or self._failures % every == 0
-        return error != self.last_error or time.monotonic() - self._last_said > REMIND_SECONDS
+        if every is not None and (outage.attempts == 1 or outage.attempts % every == 0):
+            log.warning("leaf link to %s failed: %s; attempt %d", url, why, outage.attempts)
+        elif every is None and is_new:
+            self._last_said_s = now
+            log.warning("leaf link to %s failed: %s; trying again for ever", url, why)
+        elif every is None and now - self._last_said_s > REMIND_SECONDS:
+            self._last_said_s = now
+            log.warning("leaf link to %s: none for %.0f s: %s", url, now - outage.began_s, outage.tally())
+        return 0.0
+
+    def _shown(self) -> str:
+        return f"{self.host}:{self.port}"
 
     @property
     def is_up(self) -> bool:
         return self.leaf is not None and self.leaf.up and not self.leaf.closing
+
+    @property
+    def state(self) -> State:
+        if self.is_up:
+            return "up"
+        return "connecting" if self.leaf is not None else "waiting"
+
+    @property
+    def down_s(self) -> float:
+        """For how long there has been no link; 0 while there is one."""
+        return 0.0 if self._outage is None else time.monotonic() - self._outage.began_s
+
+    def describe(self) -> dict[str, Any]:
+        """For /linkz. Durations in seconds."""
+        outage, endpoint = self._outage, self.endpoint
+        shown: dict[str, Any] = {
+            "account": self.remote.account,
+            "urls": [str(url) for url in self.remote.urls],
+            "discovered": [str(url) for url in self._discovered],
+            "state": self.state,
+            "attempts": self.attempts,
+            "outages": self.outages,
+            "last_outage_s": round(self.last_outage_s, 3),
+            "last_error": self.last_error,
+        }
+        if outage is None:
+            shown["hub"] = self._shown()
+            shown["up_s"] = round(time.monotonic() - self._up_since_s, 3)
+            shown["rtt_ms"] = round(endpoint.rtt_ns / 1e6, 3) if endpoint else 0.0
+            shown["pending_bytes"] = endpoint.pending_bytes if endpoint else 0
+            shown["deadline_s"] = self._limits.deadline_s
+        else:
+            messages, size = self._stored()
+            shown["down_s"] = round(time.monotonic() - outage.began_s, 3)
+            shown["failures"] = dict(outage.failures)
+            shown["stored_messages"] = messages - outage.stored_before[0]
+            shown["stored_bytes"] = max(size - outage.stored_before[1], 0)
+        return shown
 
     def totals(self) -> dict[str, int]:
         """Messages and payload bytes over all links of this remote since the start."""
@@ -193,49 +258,74 @@ class Uplink:
             return dict(self._before)
         return {name: before + int(getattr(leaf, name)) for name, before in self._before.items()}
 
+    # where to dial -----------------------------------------------------------------------------------------------
+
     def _delays(self) -> Iterator[float]:
         return backoff.delays(random.uniform, first_seconds=self._reconnect_s)
 
-    def _targets(self) -> Sequence[ServerUrl]:
-        urls = list(self.remote.urls)
+    def _targets(self) -> Sequence[Target]:
+        """What is configured, then what the hub told us: its own idea of its address may not hold here."""
+        urls, told = list(self.remote.urls), list(self._discovered)
         if not self.remote.no_randomize:
             random.shuffle(urls)
-        return urls
+            random.shuffle(told)
+        name = self.remote.urls[0].host
+        return [Target(url, url.host) for url in urls] + [Target(url, name) for url in told]
 
-    async def _attempt(self, url: ServerUrl) -> tuple[Leaf | None, str]:
+    def _discover(self, leaf: Leaf, url: ServerUrl) -> None:
+        """Other members of the hub's cluster, with the credentials of the configured address."""
+        if self.remote.ignore_discovered_servers:
+            return
+        told = leaf.remote.get("ws_connect_urls" if url.is_websocket else "leafnode_urls")
+        if not isinstance(told, list):
+            return
+        known = {(each.host, each.port) for each in self.remote.urls}
+        found: list[ServerUrl] = []
+        for words in told[:DISCOVERED_MAX]:
+            other = parse_url(f"{url.scheme}://{words}") if isinstance(words, str) else None
+            if other is not None and (other.host, other.port) not in known:
+                found.append(other.with_secrets_of(self.remote.urls[0]))
+        self._discovered = tuple(found)
+
+    # one attempt -------------------------------------------------------------------------------------------------
+
+    async def _attempt(self, target: Target) -> tuple[Leaf | None, str]:
         """One connection from dialling to its end; says why it ended."""
-        loop = asyncio.get_running_loop()
-        leaf = self._make_leaf(url)
-        rules = self.remote.tls
-        endpoint = LeafEndpoint(
-            leaf,
-            self._tls,
-            url.host,
-            force_tls=url.is_tls or self._tls is not None,
-            limits=self._limits,
-            pins=rules.pinned_certs if rules else frozenset(),
-        )
-        first = self._tls if rules is not None and rules.handshake_first else None
+        url = target.url
+        leaf = self._make_leaf(url, self._came_up)
+        endpoint = LeafEndpoint(leaf, self._tls, target, self.remote, self._limits)
         self.leaf, self.host, self.port = leaf, url.host, url.port
         self.endpoint, self.cid = endpoint, self._next_id()
+        self.attempts += 1
         try:
-            async with asyncio.timeout(DIAL_SECONDS):
-                await loop.create_connection(lambda: endpoint, url.host, url.port, ssl=first)
-        except ssl.SSLError as error:
-            return None, f"TLS handshake failed: {reason_of(error)}"
-        except (OSError, TimeoutError) as error:
-            return None, str(error) or f"no answer within {DIAL_SECONDS:.0f} s"
-        watchdog = loop.call_later(HANDSHAKE_SECONDS, _give_up_unless_up, leaf, endpoint)
+            await dial.connect(endpoint, url, self.remote, self._tls, tls_name=target.tls_name, timeout_s=self._dial_s)
+        except (OSError, TimeoutError, LeafnodeError) as error:
+            return None, explain(error, host=url.host, timeout_s=self._dial_s)
+        watchdogs = self._watchdogs(leaf, endpoint)
         try:
             await endpoint.done.wait()
         finally:
-            watchdog.cancel()
+            for watchdog in watchdogs:
+                watchdog.cancel()
             if not leaf.closing:
                 leaf.end()
                 endpoint.transport.abort()
-        return leaf, leaf.close_reason or "closed by the hub"
+        why = leaf.close_reason or "closed by the hub"
+        return leaf, explain(why, host=url.host, timeout_s=self._dial_s)
+
+    def _watchdogs(self, leaf: Leaf, endpoint: LeafEndpoint) -> list[asyncio.TimerHandle]:
+        call_later = asyncio.get_running_loop().call_later
+        found = [call_later(HANDSHAKE_SECONDS, _give_up_unless_up, leaf, endpoint)]
+        if first_info_s := self.remote.first_info_timeout_s:
+            found.append(call_later(first_info_s, _give_up_unless_greeted, leaf, endpoint, first_info_s))
+        return found
 
 
 def _give_up_unless_up(leaf: Leaf, endpoint: LeafEndpoint) -> None:
     if not leaf.up:
         endpoint.give_up(f"no handshake within {HANDSHAKE_SECONDS:.0f} s")
+
+
+def _give_up_unless_greeted(leaf: Leaf, endpoint: LeafEndpoint, seconds: float) -> None:
+    if not leaf.remote:
+        endpoint.give_up(f"the hub said nothing within {seconds:.3g} s")

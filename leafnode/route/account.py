@@ -33,7 +33,7 @@ class Link(Sink, Protocol):
     """A sink that is another server."""
 
     remote_cluster: str
-    accepted: bool  # the other side dialled us
+    is_hub: bool  # we are the hub of this link
 
     def forward(self, message: Message, to: bytes, queues: Sequence[bytes], *, plain: bool) -> bool:
         """Send one message over the link; `queues` are the groups its other end must serve."""
@@ -301,6 +301,6 @@ def _may_go(link: Sink, origin: Sink | None) -> bool:
         return True
     source: Link = origin  # type: ignore[assignment]
     target: Link = link  # type: ignore[assignment]
-    if target is source or not (source.accepted or target.accepted):
+    if target is source or not (source.is_hub or target.is_hub):
         return False
     return not source.remote_cluster or target.remote_cluster != source.remote_cluster

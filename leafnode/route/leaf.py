@@ -10,9 +10,13 @@ accepted is in `route.gate`:
     LS+ ... (its interest)        <->  LS+ ... (ours)
     LMSG / HMSG / LS+ / LS-       <->  the same, for as long as the link lasts
 
-Interest is counted: one LS+ when a subject gets its first subscription, one LS- when it loses its last; for queues
-each change re-sends the total. What is learned from the hub lives in the account as subscriptions whose sink is
-this link, and goes when the link goes.
+The hub of a link is who was dialled, unless the dialler says that it is the hub itself (`hub: true`): the hub tells
+its leaves of each other, and its permissions count. What the other side must know of our interest is in
+`route.interest`; what is learned from it lives in the account as subscriptions whose sink is this link, and goes when
+the link goes.
+
+What asks for a consumer (`$JS.<domain>.API.CONSUMER.>`) is told together with CONNECT: a hub that sources from us asks
+in the moment in which it has seen CONNECT, and if it finds nobody, again half a minute later.
 
 JetStream domains (section 8): our own API is offered as `$JS.<domain>.API.…`; `$JS.API.>`, `$KV.>` and `$OBJ.>` never
 cross in either direction. A consumer's delivery crosses as its deliver subject with the original subject glued to the
@@ -21,14 +25,15 @@ acknowledgement reply by `@`.
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from leafnode.errors import ProtocolError
 from leafnode.route.account import Account
 from leafnode.route.auth import User
-from leafnode.route.mapping import DROPPED
-from leafnode.route.message import Message, Sink, Subscription
+from leafnode.route.interest import LOOP_PREFIX, PLAIN, Interest
+from leafnode.route.mapping import DROPPED, Mapping
+from leafnode.route.message import Message, Subscription
 from leafnode.route.subject import is_literal, is_subset, is_valid, matches, overlap
 from leafnode.wire import control
 from leafnode.wire.backlog import Backlog
@@ -39,7 +44,7 @@ VERDICTS_MAX = 4096  # subjects whose permission to cross is remembered
 ACK_PREFIX = b"$JS.ACK."
 ACK_DOTS = 8  # dots in an acknowledgement subject before a glued subject can follow
 NEVER_CROSS = (b"$JS.API.>", b"$KV.>", b"$OBJ.>")
-LOOP_PREFIX = b"$LDS."
+EARLY = b".API.CONSUMER.>"  # end of the subject that is told before everything else
 LISTENER_FIELDS = {
     "leafnode_urls",
     "info_on_connect",
@@ -58,7 +63,9 @@ class LeafOptions:
     deny_imports: tuple[bytes, ...] = ()  # subjects not wanted from the hub
     deny_exports: tuple[bytes, ...] = ()  # subjects not sent to the hub
     loop_id: bytes = b""  # 22 characters, the same for the life of the server
-    isolate: bool = False  # leaves that dial us do not hear of each other's interest
+    isolate: bool = False  # the other side does not hear of the interest of leaves
+    request_isolation: bool = False  # ask the other side for the same
+    hub: bool = False  # we dial, and are the hub all the same
     max_payload: int = 1024 * 1024  # bytes
     max_control_line: int = 4096  # bytes, of a client
 
@@ -86,6 +93,8 @@ class Leaf:
         `accepted`: the other side dialled us, so we are its hub; `admit` begins the link.
         """
         self.accepted = accepted
+        self.is_hub = accepted or options.hub
+        self.isolated = options.isolate
         self.account = account
         self.user: User | None = None  # who dialled us, where a JWT says it
         account.leafnodes += accepted
@@ -110,7 +119,7 @@ class Leaf:
         self._max_payload = options.max_payload
         self._backlog = Backlog()
         self._theirs: dict[tuple[bytes, bytes], Subscription] = {}
-        self._ours: dict[tuple[bytes, bytes], int] = {}  # (subject, queue) -> subscriptions behind it
+        self._ours = Interest()
         own_api = (b"$JS." + options.domain.encode() + b".API.>",) if options.domain else ()
         self._not_out = (*NEVER_CROSS, *own_api, *options.deny_exports)
         self._not_in = (*NEVER_CROSS, *options.deny_imports)
@@ -218,11 +227,25 @@ class Leaf:
             fields["domain"] = options.domain
         if options.deny_imports:
             fields["deny_pub"] = [subject.decode() for subject in options.deny_imports]
+        if options.hub:
+            fields["is_hub"] = True
+        if options.request_isolation:
+            fields["isolate"] = True
         self._say(b"CONNECT " + json.dumps(fields, separators=(",", ":")).encode() + CRLF)
+        self._tell_early()
         if self.remote.get("info_on_connect") is True:
             self._state = self._await_admission
         else:
             self._begin()
+
+    def _tell_early(self) -> None:
+        """Only wildcards: a hub ends the link over a literal subject that it does not permit."""
+        for mapping in self._mappings():
+            if mapping.source.endswith(EARLY) and self._is_wanted(mapping.source):
+                self._say(self._ours.tell_early(mapping.source))
+
+    def _mappings(self) -> Iterable[Mapping]:
+        return self.account.mappings.all if self.account.mappings is not None else ()
 
     def _await_admission(self, info: dict[str, Any]) -> None:
         if info.get("connect_info") is not True:
@@ -238,6 +261,8 @@ class Leaf:
         self.remote = options
         self.remote_cluster = str(options.get("cluster") or "")
         self._headers = options.get("headers") is True
+        self.is_hub = options.get("is_hub") is not True
+        self.isolated = self.isolated or options.get("isolate") is True
         self._hub_gives, denied_in = may_send
         self._hub_takes, denied_out = may_receive
         refused = options.get("deny_pub")
@@ -266,55 +291,51 @@ class Leaf:
         self.up = True
         loop = LOOP_PREFIX + self.options.loop_id
         self._say(b"LS+ " + loop + CRLF)
-        for mapping in self.account.mappings.all if self.account.mappings is not None else ():
+        for mapping in self._mappings():
             if self._is_wanted(mapping.source):
-                self._say(b"LS+ " + mapping.source + CRLF)
+                self._ours.change(mapping.source, PLAIN, 1)
         for sub in self.account.subscriptions.all():
             self._interest_changed(sub, added=True)
+        self.settle()
         self.account.interest_listeners.append(self._interest_changed)
         self._on_up(self)
 
     # interest ----------------------------------------------------------------------------------------------------
 
     def _interest_changed(self, sub: Subscription, added: bool) -> None:
-        """A subscription of ours came or went: tell the hub if it makes a difference."""
-        if (sub.sink.is_remote and not self._relays(sub.sink)) or not self._is_wanted(sub.subject):
+        """A subscription of ours came or went: the hub is told at the end of the turn if it makes a difference."""
+        if (sub.sink.is_remote and not self._relays(sub)) or not self._is_wanted(sub.subject):
             return
-        key = (sub.subject, sub.queue)
         weight = sub.weight if sub.queue else 1
-        count = self._ours.get(key, 0) + (weight if added else -weight)
-        if count > 0:
-            self._ours[key] = count
-        else:
-            self._ours.pop(key, None)
-        if sub.queue:
-            if count > 0:
-                self._say(b"LS+ %b %b %d\r\n" % (sub.subject, sub.queue, count))
-            else:
-                self._say(b"LS- %b %b\r\n" % key)
-        elif added and count == 1:
-            self._say(b"LS+ %b\r\n" % sub.subject)
-        elif not added and count == 0:
-            self._say(b"LS- %b\r\n" % sub.subject)
+        if self._ours.is_settled:
+            self.wake()
+        self._ours.change(sub.subject, sub.queue, weight if added else -weight)
 
-    def _relays(self, other: Sink) -> bool:
+    def settle(self) -> None:
+        """Tell the other side what has changed; before any message, and at the end of each turn."""
+        if not self._ours.is_settled and not self.closing:
+            self.out += self._ours.settle()
+
+    def _relays(self, sub: Subscription) -> bool:
         """Whether the other side hears of interest that came over another link.
 
-        A hub tells its leaves of each other (but not those of one cluster); a spoke tells its hub of the leaves that
-        dialled it, and never of another hub's interest.
+        A hub tells its leaves of each other (but not those of one cluster, nor one that is isolated); a spoke tells its
+        hub of its own leaves, and never of another hub's interest, but for the marks by which loops are found.
         """
-        if other is self:
+        link: Leaf = sub.sink  # type: ignore[assignment]
+        if link is self or self.isolated:
             return False
-        link: Leaf = other  # type: ignore[assignment]
-        if not (self.accepted or link.accepted) or (self.options.isolate and self.accepted and link.accepted):
+        if not (self.is_hub or link.is_hub or sub.subject.startswith(LOOP_PREFIX)):
             return False
         return not self.remote_cluster or self.remote_cluster != link.remote_cluster
 
     def _is_wanted(self, subject: bytes) -> bool:
         """Whether the hub may and should send us what matches."""
+        if subject.startswith(LOOP_PREFIX):
+            return True
         if any(is_subset(subject, denied) for denied in self._not_in):
             return False
-        fits = overlap if self.accepted else is_subset  # a hub may ask for more than it will get
+        fits = overlap if self.is_hub else is_subset  # a hub may ask for more than it will get
         return self._hub_gives is None or any(fits(subject, given) for given in self._hub_gives)
 
     def _learn(self, subject: bytes, queue: bytes, weight: int) -> None:
@@ -326,7 +347,9 @@ class Leaf:
             raise ProtocolError("Invalid Subscription")
         if any(is_subset(subject, denied) for denied in self._not_out):
             return
-        if self.accepted and not self._may_hear(subject):
+        if not self._may_hear(subject):
+            if not self.is_hub:
+                return
             text = f'Permissions Violation for Subscription to "{subject.decode(errors="replace")}"'
             raise ProtocolError(text, "Permissions Violation")
         key = (subject, queue)
@@ -341,7 +364,7 @@ class Leaf:
         self.account.subscribe(sub)
 
     def _may_hear(self, subject: bytes) -> bool:
-        """Whether an accepted leaf's user may subscribe; `$LDS` always may, wildcards are filtered at delivery."""
+        """Whether the other side may subscribe; `$LDS` always may, wildcards are filtered at delivery."""
         allowed = self._hub_takes
         if allowed is None or subject.startswith(LOOP_PREFIX) or not is_literal(subject):
             return True
@@ -386,7 +409,7 @@ class Leaf:
 
     def _refuse(self, subject: bytes) -> None:
         """A spoke drops in silence what it does not import; a hub ends the link over a broken permission."""
-        if self.accepted and not any(matches(pattern, subject) for pattern in NEVER_CROSS):
+        if self.is_hub and not any(matches(pattern, subject) for pattern in NEVER_CROSS):
             text = f'Permissions Violation for Publish to "{subject.decode(errors="replace")}"'
             raise ProtocolError(text, "Permissions Violation")
 
@@ -414,6 +437,8 @@ class Leaf:
         return told if isinstance(told, int) and told > 0 else self._max_payload
 
     def _carry(self, message: Message, to: bytes, queues: Sequence[bytes]) -> None:
+        if not self._ours.is_settled:
+            self.settle()
         subject, reply, block, payload = message
         if to != subject and reply.startswith(ACK_PREFIX):
             reply = reply + b"@" + subject
@@ -485,7 +510,7 @@ class Leaf:
         for sub in self._theirs.values():
             self.account.unsubscribe(sub)
         self._theirs.clear()
-        self._ours.clear()
+        self._ours = Interest()
         self._backlog.clear()
         self.wake()
 

@@ -23,7 +23,9 @@ KEY_BYTES = 16
 DEFLATE = "permessage-deflate"
 AGREED = f"{DEFLATE}; server_no_context_takeover; client_no_context_takeover"
 PORTS = {"http": 80, "https": 443}
-OTHER_PROTOCOLS = ("/leafnode", "/mqtt")  # ends of paths by which nats-server tells other protocols
+LEAF_PATH = "/leafnode"  # ends of paths by which nats-server tells other protocols
+MQTT_PATH = "/mqtt"
+NO_MASKING = "Nats-No-Masking"  # a header by which nats-servers agree that a dialler does not mask its frames
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -55,6 +57,8 @@ class Rules:
     headers: Mapping[str, str] = field(default_factory=dict)
     """Sent along with 101."""
     is_tls: bool = False
+    takes_leaves: bool = False
+    """Whether leaf nodes are served at paths that end in /leafnode."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,9 @@ class Agreed:
     compresses: bool
     is_browser: bool
     cookies: Mapping[str, str]
+    masks: bool = True
+    """Whether the frames of who dialled are masked."""
+    is_leaf: bool = False
 
 
 def parse_request(head: bytes) -> Request:
@@ -92,7 +99,9 @@ def answer(request: Request, rules: Rules) -> tuple[bytes, Agreed]:
     """The 101 response. Raises RequestError."""
     headers = request.headers
     _check(request)
+    is_leaf = _check_path(request.path, rules)
     _check_origin(headers, rules)
+    masks = headers.get(NO_MASKING.lower(), "") != "true"
     compresses = rules.compression and _offers_deflate(headers.get("sec-websocket-extensions", ""))
     lines = [
         "HTTP/1.1 101 Switching Protocols",
@@ -102,11 +111,15 @@ def answer(request: Request, rules: Rules) -> tuple[bytes, Agreed]:
     ]
     if compresses:
         lines.append(f"Sec-WebSocket-Extensions: {AGREED}")
+    if not masks:
+        lines.append(f"{NO_MASKING}: true")
     lines += [f"{name}: {value}" for name, value in rules.headers.items()]
     agreed = Agreed(
         compresses=compresses,
         is_browser=headers.get("user-agent", "").startswith("Mozilla/"),
         cookies=_cookies(headers.get("cookie", "")),
+        masks=masks,
+        is_leaf=is_leaf,
     )
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace"), agreed
 
@@ -129,8 +142,14 @@ def _check(request: Request) -> None:
         raise RequestError(HTTPStatus.BAD_REQUEST, "'Sec-WebSocket-Key' must be 16 bytes in base64")
     if "13" not in _words(headers.get("sec-websocket-version", "")):
         raise RequestError(HTTPStatus.BAD_REQUEST, "invalid version")
-    if request.path.endswith(OTHER_PROTOCOLS):
-        raise RequestError(HTTPStatus.NOT_FOUND, f"nothing is served at {request.path[:100]}")
+
+
+def _check_path(path: str, rules: Rules) -> bool:
+    """Whether it is that of leaf nodes."""
+    is_leaf = path.endswith(LEAF_PATH)
+    if path.endswith(MQTT_PATH) or (is_leaf and not rules.takes_leaves):
+        raise RequestError(HTTPStatus.NOT_FOUND, f"nothing is served at {path[:100]}")
+    return is_leaf
 
 
 def _check_origin(headers: Mapping[str, str], rules: Rules) -> None:

@@ -1,4 +1,4 @@
-"""Websocket frames (RFC 6455) of a server, with compression of each message on its own (RFC 7692). Pure.
+"""Websocket frames (RFC 6455), with compression of each message on its own (RFC 7692). Pure.
 
 NATS does not care about messages: what the frames carry is one stream of bytes. So `Decoder.feed` gives data as it
 arrives and never holds a frame back, however long; what it holds is a header, a control frame, and the state of an
@@ -8,7 +8,7 @@ Source: spec client-protocol section 14.
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from leafnode.errors import ProtocolError
@@ -55,10 +55,12 @@ Event = Data | Ping | Close
 
 
 class Decoder:
-    """A client's bytes to events."""
+    """The peer's bytes to events."""
 
     def __init__(self, *, masked: bool = True, inflates: bool = False, message_max: int = 1 << 20) -> None:
-        """`inflates`: compression was agreed on. `message_max`: bytes that one compressed message may inflate to."""
+        """`masked`: as a dialler's frames are. `inflates`: compression was agreed on. `message_max`: bytes that one
+        compressed message may inflate to.
+        """
         self._masked = masked
         self._inflates = inflates
         self._message_max = message_max
@@ -141,10 +143,7 @@ class Decoder:
         size = len(part)
         turn = size % 4
         self._mask = mask[turn:] + mask[:turn]  # where the next part goes on
-        if mask == b"\0\0\0\0":
-            return part
-        key = (mask * (size // 4 + 1))[:size]
-        return (int.from_bytes(part, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")
+        return part if mask == b"\0\0\0\0" else xor(part, mask)
 
     def _part(self, payload: bytes) -> Iterator[Event]:
         """Bytes of the frame we are in; `_left` says whether it ends here."""
@@ -195,12 +194,17 @@ def _close_code(body: bytes) -> int:
 
 
 class Encoder:
-    """Our bytes to frames, unmasked."""
+    """Our bytes to frames."""
 
-    def __init__(self, *, deflates: bool = False, frame_max: int = 0) -> None:
-        """`frame_max`: bytes in one frame; 0 = no limit."""
+    def __init__(
+        self, *, deflates: bool = False, frame_max: int = 0, make_mask: Callable[[], bytes] | None = None
+    ) -> None:
+        """`frame_max`: bytes in one frame; 0 = no limit. `make_mask`: 4 bytes that nobody can foresee, for each frame
+        of a dialler; None: frames are not masked.
+        """
         self._deflates = deflates
         self._frame_max = frame_max
+        self._make_mask = make_mask
 
     def message(self, payload: bytes) -> bytes:
         """A binary message of one frame, or of several where frames are limited."""
@@ -212,13 +216,36 @@ class Encoder:
             first |= RSV1
         most = self._frame_max
         if not most or len(payload) <= most:
-            return header(FIN | first, len(payload)) + payload
+            return self._frame(FIN | first, payload)
         parts: list[bytes] = []
         for start in range(0, len(payload), most):
             part = payload[start : start + most]
             fin = FIN if start + most >= len(payload) else 0
-            parts += (header(fin | (CONTINUATION if start else first), len(part)), part)
+            parts.append(self._frame(fin | (CONTINUATION if start else first), part))
         return b"".join(parts)
+
+    def _frame(self, first: int, payload: bytes) -> bytes:
+        head = header(first, len(payload))
+        if self._make_mask is None:
+            return head + payload
+        return _masked(head, payload, self._make_mask())
+
+    def control(self, frame: bytes) -> bytes:
+        """A control frame, made by one of the functions below, as we must send it."""
+        if self._make_mask is None:
+            return frame
+        return _masked(frame[:2], frame[2:], self._make_mask())
+
+
+def _masked(head: bytes, payload: bytes, mask: bytes) -> bytes:
+    return bytes((head[0], head[1] | MASKED)) + head[2:] + mask + (xor(payload, mask) if payload else b"")
+
+
+def xor(part: bytes, mask: bytes) -> bytes:
+    """`part` with the mask of four bytes laid over it, again and again."""
+    size = len(part)
+    key = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(part, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")
 
 
 def header(first: int, size: int) -> bytes:

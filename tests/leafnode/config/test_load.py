@@ -6,7 +6,7 @@ import pytest
 
 from leafnode.config import links, section
 from leafnode.config.load import load_text, tables
-from leafnode.config.not_yet import CACHE_RESOLVER, NOT_YET, URL_RESOLVER, WEBSOCKET_REMOTE
+from leafnode.config.not_yet import CACHE_RESOLVER, NOT_YET, URL_RESOLVER
 from leafnode.config.options import (
     UNLIMITED,
     AccountJetStream,
@@ -383,14 +383,12 @@ def test_what_the_broker_does_not_act_on_is_refused(monkeypatch: pytest.MonkeyPa
     for module in (section, links):
         monkeypatch.setattr(module, "NOT_YET", NOT_YET)
     known = {table.full(canonical) for table in tables() for canonical, _, _ in table.names.values()}
-    keys = NOT_YET.keys() - {WEBSOCKET_REMOTE, CACHE_RESOLVER, URL_RESOLVER}
+    keys = NOT_YET.keys() - {CACHE_RESOLVER, URL_RESOLVER}
     assert keys <= known
     for path in keys:
         assert "does not act on" in refused(nested(path))
     for path, value in ((CACHE_RESOLVER, '{ type: cache, dir: "d" }'), (URL_RESOLVER, '"URL(http://h/)"')):
         assert "does not act on" in refused(f"resolver: {value}") or path not in NOT_YET
-    if WEBSOCKET_REMOTE in NOT_YET:
-        assert "websocket" in refused('leafnodes { remotes: [ { url: "ws://h" } ] }')
 
 
 def test_included_files_are_found_beside_the_including_one(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from leafnode.access import authenticator, websocket_authenticator
 from leafnode.config.load import load_text
+from leafnode.net.frames import close_code
 from leafnode.net.server import ClientHost
-from leafnode.net.websocket import WebsocketListener, close_code
+from leafnode.net.websocket import WebsocketListener
 from leafnode.route.account import Account
 from tests.support.frames import CLOSE, PING, frame, request, split
 

@@ -56,6 +56,8 @@ def connect(**options: object) -> bytes:
 
 
 def text(core: Gate | Leaf) -> bytes:
+    if isinstance(core, Leaf):
+        core.settle()
     written = b"".join(core.out)
     core.out.clear()
     return written
@@ -144,6 +146,8 @@ def test_a_gateway_tells_its_hub_of_its_leaves_but_not_a_hub_of_another_hub() ->
     assert [text(hub) for hub in hubs] == [b"LS+ below\r\n"] * 2
     hubs[0].receive(b"LS+ above\r\n")
     assert text(hubs[1]) == b""
+    hubs[0].receive(b"LS+ $LDS.above\r\n")
+    assert text(hubs[1]) == b"LS+ $LDS.above\r\n", "by which a ring of hubs is found"
     hubs[1].receive(b"LMSG above 1\r\nx\r\n")
     assert text(hubs[0]) == b""
 

@@ -1,5 +1,6 @@
 """A leaf link as a conversation with a hub, without sockets (spec leafnode-protocol)."""
 
+import dataclasses
 import json
 
 from leafnode.route.account import Account
@@ -16,6 +17,7 @@ OPTIONS = LeafOptions(server_id="N1", server_name="leaf", version="2.15.1", doma
 
 
 def text(leaf: Leaf) -> bytes:
+    leaf.settle()
     written = b"".join(leaf.out)
     leaf.out.clear()
     return written
@@ -50,10 +52,45 @@ def test_interest_is_counted_and_queues_send_totals() -> None:
     one, two = host.client(), host.client()
     one.receive(b"SUB a 1\r\nSUB w q 2\r\n")
     two.receive(b"SUB a 1\r\nSUB w q 2\r\n")
-    assert text(leaf) == b"LS+ a\r\nLS+ w q 1\r\nLS+ w q 2\r\n"
+    assert text(leaf) == b"LS+ a\r\nLS+ w q 2\r\n"
     one.receive(b"UNSUB 1\r\nUNSUB 2\r\n")
+    assert text(leaf) == b"LS+ w q 1\r\n"
     two.end()
-    assert text(leaf) == b"LS+ w q 1\r\nLS- a\r\nLS- w q\r\n"
+    assert text(leaf) == b"LS- a\r\nLS- w q\r\n"
+
+
+def test_interest_is_told_before_the_message_that_needs_it() -> None:
+    host = FakeHost()
+    leaf = link(host.account)
+    leaf.receive(b"LS+ ask\r\n")
+    text(leaf)
+    host.client().receive(b"SUB _INBOX.1 1\r\nPUB ask _INBOX.1 0\r\n\r\n")
+    assert text(leaf) == b"LS+ _INBOX.1\r\nLMSG ask _INBOX.1 0\r\n\r\n"
+
+
+def test_who_dials_may_be_the_hub() -> None:
+    """It asks for isolation, may be asked for more than it gives, and ends the link over a broken permission."""
+    options = dataclasses.replace(OPTIONS, hub=True, request_isolation=True)
+    leaf = Leaf(FakeHost().account, options, lambda nonce: {}, lambda leaf: None)
+    leaf.receive(INFO)
+    fields = json.loads(text(leaf).split(b"\r\n")[0].removeprefix(b"CONNECT "))
+    assert (fields["is_hub"], fields["isolate"], leaf.is_hub) == (True, True, True)
+    leaf.receive(b'INFO {"connect_info":true,"export":{"allow":["out.>"]}}\r\n')
+    leaf.receive(b"LS+ other\r\n")
+    assert b"Permissions Violation for Subscription" in text(leaf)
+    assert leaf.closing
+
+
+def test_what_a_sourcing_hub_asks_for_is_told_with_connect() -> None:
+    host = FakeHost()
+    host.account.map(
+        [Mapping(f"$JS.d.API.{name}", [(f"$JS.API.{name}", 100)]) for name in ("INFO", "CONSUMER.>", "STREAM.>")]
+    )
+    leaf = Leaf(host.account, OPTIONS, lambda nonce: {}, lambda leaf: None)
+    leaf.receive(INFO)
+    assert text(leaf).splitlines()[1:] == [b"LS+ $JS.d.API.CONSUMER.>"]
+    leaf.receive(ADMITTED)
+    assert text(leaf).splitlines()[1:] == [b"LS+ $JS.d.API.STREAM.>", b"LS+ $JS.d.API.INFO"]
 
 
 def test_messages_cross_only_where_the_other_side_is_interested() -> None:

@@ -157,3 +157,11 @@ def test_a_long_reason_is_cut() -> None:
     ((_, body),) = split(websocket.close(1011, "ü" * 100))
     assert len(body) <= 125
     assert body[2:].decode() == "ü" * 61
+
+
+@given(st.lists(st.binary(max_size=300), max_size=5), st.booleans(), st.binary(min_size=4, max_size=4))
+def test_what_a_dialler_sends_a_server_reads(payloads: list[bytes], deflates: bool, mask: bytes) -> None:
+    encoder = Encoder(deflates=deflates, frame_max=100, make_mask=lambda: mask)
+    sent = b"".join(encoder.message(payload) for payload in payloads) + encoder.control(websocket.pong(b"x"))
+    read = Decoder(masked=True, inflates=deflates).feed(sent)
+    assert b"".join(event.payload for event in read if isinstance(event, Data)) == b"".join(payloads)

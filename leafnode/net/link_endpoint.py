@@ -1,0 +1,103 @@
+"""The socket of a leaf link, dialled or accepted: interest is settled once per turn, and a dead link is noticed.
+
+A link whose other end has fallen silent is dead after its deadline, however TCP feels about it. Each third of the
+deadline a PING goes out. What counts as life is anything heard. While our own bytes wait for the network (a slow link
+with a backlog) an answer may take longer than the deadline, since the PING stands behind them; so bytes that leave
+count as life too, for a while.
+"""
+
+import contextlib
+import fcntl
+import socket
+import struct
+import termios
+from typing import NamedTuple
+
+from leafnode.net.endpoint import Endpoint
+from leafnode.net.layer import Layer
+from leafnode.route.leaf import Leaf
+
+DEADLINE_SECONDS = 15.0  # of silence; a PING each 5 s is 2 MB in a day, headers of IP and TCP included
+LOOKS_PER_DEADLINE = 3
+BACKLOG_BYTES = 1024  # waiting for the network: more than a PING or two
+PATIENCE = 6  # deadlines for which bytes that leave stand for an answer: a middlebox may swallow them all
+FIRST_PING_SECONDS = 1.0  # after connecting (nats-server)
+
+
+class Limits(NamedTuple):
+    """Of a link; seconds and bytes."""
+
+    max_pending: int
+    write_deadline_s: float
+    deadline_s: float = DEADLINE_SECONDS
+
+
+class LinkEndpoint(Endpoint):
+    """Subclasses set `core` and, once it is one, `leaf`."""
+
+    leaf: Leaf | None
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(
+            max_pending=limits.max_pending,
+            write_deadline_s=limits.write_deadline_s,
+            ping_interval_s=limits.deadline_s / LOOKS_PER_DEADLINE,
+            ping_max=LOOKS_PER_DEADLINE,
+        )
+        self._deadline_s = limits.deadline_s
+        self._heard_at = self._alive_at = self._loop.time()
+        self._backlog_before = self._left_before = 0
+
+    def watch(self) -> None:
+        """From now on silence ends the link."""
+        self._heard_at = self._alive_at = self._loop.time()
+        self.start_pings(FIRST_PING_SECONDS)
+
+    def _ping(self) -> None:
+        core, now = self.core, self._loop.time()
+        if core.closing:
+            return
+        if core.heard:
+            self._heard_at = self._alive_at = now
+        elif self._is_draining() and now - self._heard_at < self._deadline_s * PATIENCE:
+            self._alive_at = now
+        if now - self._alive_at >= self._deadline_s:
+            self._die()
+            return
+        core.heard = False
+        self._pinged_at = self._pinged_at or now
+        core.ping()
+        next_look = min(self._ping_interval_s, max(self._alive_at + self._deadline_s - now, 0.0))
+        self._pinger = self._loop.call_later(next_look, self._ping)
+
+    def _die(self) -> None:
+        self.core.fail("Stale Connection", f"Stale Connection: nothing heard for {self._deadline_s:.3g} s")
+        self.flush()
+        self.transport.abort()  # closing would wait for bytes to leave that never will
+
+    def _is_draining(self) -> bool:
+        """Whether bytes of a backlog have left since the last look."""
+        unsent = _unsent(self.transport)
+        left = self._drained() - unsent
+        had_backlog, has_left = self._backlog_before > BACKLOG_BYTES, left > self._left_before
+        self._backlog_before, self._left_before = self.pending_bytes + unsent, left
+        return had_backlog and has_left
+
+    def flush(self) -> None:
+        if self.leaf is not None:
+            self.leaf.settle()
+        super().flush()
+
+    def added_bytes(self) -> int:
+        return self.transport.added_bytes() if isinstance(self.transport, Layer) else 0
+
+
+def _unsent(transport: object) -> int:
+    """Bytes that the kernel holds because the other end has not confirmed them; 0 where that cannot be asked."""
+    found: socket.socket | None = transport.get_extra_info("socket")  # type: ignore[attr-defined]
+    if found is None:
+        return 0
+    with contextlib.suppress(OSError, ValueError):
+        size: int = struct.unpack("i", fcntl.ioctl(found.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]
+        return size
+    return 0
