@@ -37,7 +37,9 @@ leafnodes {{ listen: "127.0.0.1:{leaf_port}", authorization {{ user: site, passw
 def leaf_config(folder: Path, leaf_port: int) -> str:
     return f"""server_name: roof
 {jetstream(folder, "roof")}
-leafnodes {{ remotes: [ {{ url: "nats-leaf://site:secret@127.0.0.1:{leaf_port}", deny_exports: ["tele.>"] }} ] }}"""
+leafnodes {{ remotes: [ {{
+  url: "nats-leaf://site:secret@127.0.0.1:{leaf_port}", deny_exports: ["tele.>"], ignore_discovered_servers: true
+}} ] }}"""
 
 
 PAIRS = {"nats-server <- leafnode": "HL", "leafnode <- leafnode": "LL", "leafnode <- nats-server": "LH"}

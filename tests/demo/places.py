@@ -38,6 +38,7 @@ leafnodes {{
     url: "nats-leaf://127.0.0.1:{hub_port}"
     deny_exports: [{apart}]
     deny_imports: [{apart}]
+    ignore_discovered_servers: true  # the way to the hub is through the proxy that cuts it
   }} ]
 }}
 """

@@ -73,7 +73,9 @@ def hub_config(folder: Path, leaf_port: int) -> str:
 
 
 def site_config(folder: Path, link: Proxy) -> str:
-    remote = f'{{ url: "nats-leaf://127.0.0.1:{link.port}", deny_exports: ["tele.>"] }}'
+    remote = (
+        f'{{ url: "nats-leaf://127.0.0.1:{link.port}", deny_exports: ["tele.>"], ignore_discovered_servers: true }}'
+    )
     pings = 'ping_interval: "500ms"\nping_max: 2'  # a link that swallows everything is noticed within two seconds
     return f"{jetstream(folder, 'site')}\n{pings}\nleafnodes {{ reconnect: 100ms, remotes: [ {remote} ] }}"
 
