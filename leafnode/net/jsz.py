@@ -7,6 +7,7 @@ from leafnode.config.options import Config
 from leafnode.net.monitor import Answer
 from leafnode.net.questions import LIMIT, Healthz, Jsz
 from leafnode.net.varz import JetStreamFigures, jetstream_config, jetstream_limits, jetstream_stats, rfc3339
+from leafnode.stream.consumer_info import describe
 from leafnode.stream.jetstream import JetStream
 from leafnode.stream.stream import Stream
 from leafnode.stream.stream_rules import API_LEVEL
@@ -113,7 +114,7 @@ def _consumers(stream: Stream, direct: bool = False) -> list[str]:
 
 
 def _consumer(js: JetStream, name: str, stream: Stream, asked: Jsz) -> dict[str, Any]:
-    info = js.consumer_api.describe(stream.consumers[name])
+    info = describe(stream.consumers[name])
     return info if asked.config else {key: value for key, value in info.items() if key != "config"}
 
 

@@ -1,6 +1,7 @@
 """Reply subjects of deliveries, and what comes back on them (spec jetstream-api section 8).
 
 $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<unix ns>.<num pending>
+$JS.ACK.<domain or _>.<account hash>.<stream>.<consumer>.… (version 2: taken, not made)
 """
 
 import enum
@@ -10,6 +11,8 @@ from typing import NamedTuple
 from leafnode.stream import times
 
 PREFIX = b"$JS.ACK."
+TOKENS = 9  # of a reply subject
+TOKENS_V2 = 11  # at least: with the domain and a hash of the account before the stream (ADR-15)
 
 
 class Kind(enum.Enum):
@@ -37,29 +40,32 @@ class Delivery(NamedTuple):
 
 
 def delivery(subject: bytes) -> Delivery | None:
-    """Read a reply subject; None if it is not one of ours."""
-    parts = subject.rsplit(b".", 5)
-    if len(parts) != 6 or not all(part.isdigit() for part in parts[1:]):
+    """Read a reply subject of either version; None if it is not one of ours."""
+    parts = subject.split(b".")
+    if len(parts) == TOKENS:
+        numbers = parts[4:]
+    elif len(parts) >= TOKENS_V2:
+        numbers = parts[6:TOKENS_V2]
+    else:
         return None
-    return Delivery(int(parts[1]), int(parts[2]), int(parts[3]))
+    if not all(part.isdigit() for part in numbers):
+        return None
+    return Delivery(int(numbers[0]), int(numbers[1]), int(numbers[2]))
 
 
-_WORDS = {
-    b"+ACK": Kind.ACK,
-    b"+OK": Kind.ACK,
-    b"-NAK": Kind.NAK,
-    b"+WPI": Kind.PROGRESS,
-    b"+TERM": Kind.TERM,
-    b"+NXT": Kind.NEXT,
-}
+_EXACT = {b"": Kind.ACK, b"+ACK": Kind.ACK, b"+OK": Kind.ACK, b"+WPI": Kind.PROGRESS}
+_BEGINNINGS = ((b"+NXT", Kind.NEXT), (b"-NAK", Kind.NAK), (b"+TERM", Kind.TERM))
 
 
 def answer(body: bytes) -> Answer:
     """Read the body of an acknowledgement."""
-    if not body:
-        return Answer(Kind.ACK)
-    word, _, rest = body.partition(b" ")
-    return Answer(_WORDS.get(word, Kind.UNKNOWN), rest.strip())
+    exact = _EXACT.get(body)
+    if exact is not None:
+        return Answer(exact)
+    for word, kind in _BEGINNINGS:
+        if body.startswith(word):
+            return Answer(kind, body[len(word) :].strip())
+    return Answer(Kind.UNKNOWN)
 
 
 def nak_delay_ns(rest: bytes) -> int:
@@ -68,7 +74,7 @@ def nak_delay_ns(rest: bytes) -> int:
     try:
         if text.startswith("{"):
             delay = json.loads(text).get("delay", 0)
-            return int(delay)
+            return delay if type(delay) is int and delay <= times.LONGEST else 0
         return times.duration(text) if text else 0
     except (ValueError, TypeError, OverflowError, AttributeError, RecursionError):
         return 0

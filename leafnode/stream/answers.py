@@ -10,9 +10,12 @@ from leafnode.route.message import Message, Subscription
 from leafnode.stream import ack
 from leafnode.stream.contents import Weight
 from leafnode.stream.pending import Pending
+from leafnode.stream.short_hash import short_hash
 
 if TYPE_CHECKING:
     from leafnode.stream.consumer import Consumer
+
+DELETED_REASON = "Unacknowledged message was deleted"
 
 
 class Answers:
@@ -24,30 +27,42 @@ class Answers:
         self._consumer = consumer
         self._stream = consumer.stream
         self._around = consumer.stream.around
-        # five tokens follow the consumer's name, as nats-server advertises it
-        self._subscription = Subscription(consumer.ack_head + b"*.*.*.*.*", self)
+        self._sampled = 0  # percent of an acknowledgement: at 100 one is reported
+        # five tokens follow the consumer's name, as nats-server advertises it; in version 2 there may be more
+        where = f"{self._around.domain or '_'}.{short_hash(self._around.account.name)}"
+        second = f"{ack.PREFIX.decode()}{where}.{self._stream.name}.{consumer.name}.*.*.*.*.>"
+        self._subscriptions = (
+            Subscription(consumer.ack_head + b"*.*.*.*.*", self),
+            Subscription(second.encode(), self),
+        )
 
     def subscribe(self) -> None:
-        self._around.account.subscribe(self._subscription)
+        for subscription in self._subscriptions:
+            self._around.account.subscribe(subscription)
 
     def unsubscribe(self) -> None:
-        self._around.account.unsubscribe(self._subscription)
+        for subscription in self._subscriptions:
+            self._around.account.unsubscribe(subscription)
 
     def deliver(self, sub: Subscription, message: Message, to: bytes) -> bool:
         which = ack.delivery(to or message.subject)
         consumer = self._consumer
-        if which is None or not consumer.acks or which.stream_seq > self._stream.contents.last_seq:
+        if which is None or not consumer.acks or not which.stream_seq:
             return True
         kind, rest = ack.answer(message.payload)
         reply = message.reply
         if kind is ack.Kind.ACK:
-            self._acknowledge(which)
+            if not self._acknowledge(which, sample=True):
+                return True
         elif kind is ack.Kind.NEXT:
-            self._acknowledge(which)
+            self._acknowledge(which, sample=True)
             consumer.next_request(Message(message.subject, reply, b"", rest))
             reply = b""
         elif kind is ack.Kind.TERM:
-            self._terminate(which, rest)
+            if not self._acknowledge(which, sample=False):
+                reply = b""
+            reason = {"reason": rest.decode(errors="replace")} if rest else {}
+            self._advise("MSG_TERMINATED", "terminated", which, **reason)
         elif kind is ack.Kind.NAK:
             self._again_after(which, ack.nak_delay_ns(rest))
         elif kind is ack.Kind.PROGRESS:
@@ -66,31 +81,37 @@ class Answers:
 
     # kinds -------------------------------------------------------------------------------------------------------
 
-    def _acknowledge(self, which: ack.Delivery) -> None:
+    def _acknowledge(self, which: ack.Delivery, *, sample: bool) -> bool:
+        """Never again; False for what was not delivered yet."""
         consumer = self._consumer
-        if consumer.config.ack_policy == "all":
-            for seq in consumer.pending.upto(which.stream_seq):
-                self._done_with(seq)
-        else:
-            self._done_with(which.stream_seq)
-        if consumer.config.sample_freq:
-            self._sample(which)
-
-    def _terminate(self, which: ack.Delivery, reason: bytes) -> None:
+        if not consumer.has_reached(which.stream_seq):
+            return False
+        if consumer.acks_below:
+            self.acknowledge_to(which.stream_seq, which.consumer_seq)
+            return True
+        entry = consumer.pending.get(which.stream_seq)
+        if sample and entry is not None and consumer.config.sample_freq:
+            self._sample(which, entry)
         self._done_with(which.stream_seq)
-        self._advise("MSG_TERMINATED", "terminated", which, reason=reason.decode(errors="replace"))
+        return True
+
+    def acknowledge_to(self, stream_seq: int, consumer_seq: int) -> None:
+        """Everything delivered up to there is acknowledged: by one for all, or by an answer to flow control."""
+        for seq, entry in self._consumer.drop_pending_to(stream_seq, consumer_seq):
+            self._release(seq, entry)
 
     def _again_after(self, which: ack.Delivery, delay_ns: int) -> None:
         consumer = self._consumer
         entry = consumer.pending.get(which.stream_seq)
-        if entry is None or which.stream_seq in consumer.again:
+        if entry is None or not consumer.floor_seq < which.consumer_seq <= consumer.delivered_seq:
             return
-        if delay_ns > 0:
-            consumer.pending.schedule(which.stream_seq, entry, self._around.now_ns() + delay_ns)
-        else:
-            entry.due_ns = 0
-            consumer.deliver_again(which.stream_seq, entry)
         self._advise("MSG_NAKED", "nak", which)
+        if delay_ns > 0:
+            consumer.again.discard(which.stream_seq)
+            consumer.pending.schedule(which.stream_seq, entry, self._around.now_ns() + delay_ns)
+        elif which.stream_seq not in consumer.again:
+            entry.due_ns = 0
+            consumer.again.add(which.stream_seq)
 
     def _restart_wait(self, which: ack.Delivery) -> None:
         consumer = self._consumer
@@ -99,16 +120,21 @@ class Answers:
             due = self._around.now_ns() + consumer.wait_ns(entry.deliveries)
             consumer.pending.schedule(which.stream_seq, entry, due)
 
+    def on_removed(self, seq: int, entry: Pending) -> None:
+        """Its message went before the acknowledgement came."""
+        which = ack.Delivery(entry.deliveries, seq, entry.first_seq)
+        self._advise("MSG_TERMINATED", "terminated", which, reason=DELETED_REASON)
+
     # done --------------------------------------------------------------------------------------------------------
 
     def _done_with(self, seq: int) -> None:
-        """Acknowledged or terminated: never again."""
-        consumer, stream = self._consumer, self._stream
-        entry = consumer.pending.get(seq)
-        if entry is not None:
-            consumer.drop_pending(seq)
-        elif seq > consumer.feed.position:
-            return
+        entry = self._consumer.pending.get(seq)
+        self._consumer.drop_pending(seq)
+        self._release(seq, entry)
+
+    def _release(self, seq: int, entry: Pending | None) -> None:
+        """Retention may let it go."""
+        stream = self._stream
         if stream.config.retention == "limits" or stream.contents.is_gone(seq):
             return
         weight = self._weight(entry)
@@ -126,14 +152,17 @@ class Answers:
 
     def _settle(self, seq: int, weight: Weight | None) -> None:
         stream = self._stream
-        if weight is None:
-            return
-        if stream.config.retention == "workqueue" or not stream.is_needed(seq, weight.subject.name):
+        if weight is not None and not stream.is_needed(seq, weight.subject.name):
             stream.retention.settled(seq, weight)
 
     # events ------------------------------------------------------------------------------------------------------
 
-    def _sample(self, which: ack.Delivery) -> None:
+    def _sample(self, which: ack.Delivery, entry: Pending) -> None:
+        """Report so many of a hundred acknowledgements, evenly spread."""
+        self._sampled += min(100, int(self._consumer.config.sample_freq.removesuffix("%")))
+        if self._sampled < 100:
+            return
+        self._sampled -= 100
         stream, consumer = self._stream, self._consumer
         self._around.advise(
             f"METRIC.CONSUMER.ACK.{stream.name}.{consumer.name}",
@@ -142,7 +171,7 @@ class Answers:
             consumer=consumer.name,
             consumer_seq=which.consumer_seq,
             stream_seq=which.stream_seq,
-            ack_time=max(0, self._around.now_ns() - consumer.delivered_ns),
+            ack_time=max(0, self._around.now_ns() - entry.delivered_ns),
             deliveries=which.deliveries,
         )
 

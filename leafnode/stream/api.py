@@ -34,8 +34,8 @@ class Request:
         self.headers = message.headers
         self.reply = message.reply
 
-    def answer(self, fields: dict[str, object]) -> None:
-        self._api.send(self, {"type": _TYPE + self._endpoint.kind, **fields})
+    def answer(self, fields: dict[str, object], headers: bytes = b"") -> None:
+        self._api.send(self, {"type": _TYPE + self._endpoint.kind, **fields}, headers)
 
     def fail(self, error: ApiError) -> None:
         self._api.errors += 1
@@ -123,10 +123,10 @@ class Api:
             return
         request.attempt(lambda: endpoint.handle(request))
 
-    def send(self, request: Request, body: dict[str, object]) -> None:
+    def send(self, request: Request, body: dict[str, object], headers: bytes = b"") -> None:
         encoded = schema.encode(body)
         if request.reply:
-            self._around.account.publish(Message(request.reply, payload=encoded))
+            self._around.account.publish(Message(request.reply, headers=headers, payload=encoded))
         self._around.advise(
             "ADVISORY.API",
             "advisory.v1.api_audit",

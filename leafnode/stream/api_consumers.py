@@ -1,27 +1,25 @@
-"""The API's consumer verbs: create, info, list, names, delete, pause, reset, and the pull request."""
+"""The API's verbs for consumers that exist: info, list, names, delete, pause, reset, unpin, and the pull request."""
 
 from typing import TYPE_CHECKING, Any
 
-from leafnode import __version__
 from leafnode.route.message import Message
-from leafnode.stream import consumer_rules, faults, schema, times
+from leafnode.stream import faults, reads, schema, times
 from leafnode.stream.api import Api, Endpoint, Request, level_is_fine
+from leafnode.stream.api_consumer_create import ConsumerCreation, advise_action
 from leafnode.stream.api_streams import LIST_LIMIT, NAMES_LIMIT
 from leafnode.stream.consumer import Consumer
-from leafnode.stream.consumer_config import REQUEST_SHAPE, ConsumerConfig
+from leafnode.stream.consumer_info import describe
+from leafnode.stream.consumer_rules import GROUP_NAME
 from leafnode.stream.pull import Pull
-from leafnode.stream.push import Push
-from leafnode.stream.stream import Stream
-from leafnode.stream.stream_rules import API_LEVEL
 from leafnode.wire import headers as header_block
 
 if TYPE_CHECKING:
     from leafnode.stream.jetstream import JetStream
 
-NAME_LENGTH = 8  # characters of a name made here
 _PAGE: dict[str, schema.Kind] = {"offset": schema.integer}
 _PAUSE: dict[str, schema.Kind] = {"pause_until": schema.moment}
 _RESET: dict[str, schema.Kind] = {"seq": schema.unsigned}
+_NOT_RESET: dict[str, object] = {"reset_seq": 0}
 _EMPTY_PAGE: dict[str, object] = {"total": 0, "offset": 0, "limit": 0, "consumers": []}
 _NOT_PAUSED: dict[str, object] = {"paused": False, "pause_until": times.ZERO_TIME}
 
@@ -32,132 +30,15 @@ class ConsumerApi:
     def __init__(self, jetstream: "JetStream", api: Api) -> None:
         self._js = jetstream
         self._around = jetstream.around
-        create = Endpoint(self.create, "consumer_create_response")
-        api.endpoint("CONSUMER.CREATE", create, tokens=-1)
-        api.endpoint("CONSUMER.DURABLE.CREATE", Endpoint(self.create_durable, "consumer_create_response"), tokens=2)
+        ConsumerCreation(jetstream, api)
         api.endpoint("CONSUMER.INFO", Endpoint(self.info, "consumer_info_response"), tokens=2)
         api.endpoint("CONSUMER.NAMES", Endpoint(self.names, "consumer_names_response", _EMPTY_PAGE), tokens=1)
         api.endpoint("CONSUMER.LIST", Endpoint(self.listing, "consumer_list_response", _EMPTY_PAGE), tokens=1)
         api.endpoint("CONSUMER.DELETE", Endpoint(self.delete, "consumer_delete_response"), tokens=2)
         api.endpoint("CONSUMER.PAUSE", Endpoint(self.pause, "consumer_pause_response", _NOT_PAUSED), tokens=2)
-        api.endpoint("CONSUMER.RESET", Endpoint(self.reset, "consumer_reset_response"), tokens=2)
+        api.endpoint("CONSUMER.UNPIN", Endpoint(self.unpin, "consumer_unpin_response"), tokens=2)
+        api.endpoint("CONSUMER.RESET", Endpoint(self.reset, "consumer_reset_response", _NOT_RESET), tokens=2)
         api.raw("CONSUMER.MSG.NEXT", self.next)
-
-    # create ------------------------------------------------------------------------------------------------------
-
-    def create_durable(self, request: Request) -> None:
-        config, action = self._parse(request)
-        if not config.durable_name:
-            raise faults.fault(faults.DURABLE_NAME_MISSING)
-        if config.durable_name != request.tokens[1]:
-            raise faults.fault(faults.DURABLE_NAME_NO_MATCH)
-        self._create(request, config, action)
-
-    def create(self, request: Request) -> None:
-        config, action = self._parse(request)
-        if len(request.tokens) == 1:
-            if config.durable_name:
-                raise faults.fault(faults.EPHEMERAL_WITH_DURABLE_NAME)
-        else:
-            self._check_name_and_filter(request, config)
-        self._create(request, config, action)
-
-    def _check_name_and_filter(self, request: Request, config: ConsumerConfig) -> None:
-        name = request.tokens[1]
-        if config.durable_name and config.durable_name != name:
-            raise faults.fault(faults.DURABLE_NAME_NO_MATCH)
-        if config.name and config.name != name:
-            raise faults.fault(faults.Fault(400, 10017, "consumer name in subject does not match name in request"))
-        config.name = name
-        if len(request.tokens) > 2:
-            if config.filter_subjects:
-                raise faults.fault(faults.FILTERS_NOT_IN_SUBJECT)
-            if config.filter_subject != ".".join(request.tokens[2:]):
-                raise faults.fault(faults.FILTER_MISMATCH)
-
-    def _parse(self, request: Request) -> tuple[ConsumerConfig, str]:
-        if not request.body.strip():
-            raise faults.fault(faults.STREAM_MISMATCH)
-        value = schema.parse(request.body, REQUEST_SHAPE)
-        if value.get("stream_name") != request.tokens[0]:
-            raise faults.fault(faults.STREAM_MISMATCH)
-        config = ConsumerConfig.from_json(value.get("config", {}))
-        return config, value.get("action", "")
-
-    def _create(self, request: Request, config: ConsumerConfig, action: str) -> None:
-        stream = self._js.stream(request.tokens[0])
-        self._around.journal.after(
-            lambda failure: request.attempt(lambda: self._create_now(request, stream, config, action, failure))
-        )
-
-    def _create_now(self, request: Request, stream: Stream, config: ConsumerConfig, action: str, failure: str) -> None:
-        """Everything published before is committed: start positions can be computed."""
-        if failure:
-            raise faults.fault(faults.CONSUMER_CREATE, failure)
-        if stream.deleted:
-            raise faults.fault(faults.STREAM_NOT_FOUND)
-        config = consumer_rules.accept(config, stream.config, self._around.limits)
-        if config.sourcing and config.direct:
-            base = config.name or "JS_SRC"
-            config.name = f"{base}-{self._around.new_id()[-NAME_LENGTH:]}"
-        existing = stream.consumers.get(config.name) if config.name else None
-        if existing is not None:
-            self._update(request, existing, config, action)
-            return
-        if action == "update":
-            raise faults.fault(faults.CONSUMER_DOES_NOT_EXIST)
-        consumer_rules.check_neighbours(config, stream)
-        self._check_room(stream)
-        name = config.name or self._around.new_id()[-NAME_LENGTH:]
-        self._js.create_consumer(stream, name, config, lambda consumer: self._created(request, consumer))
-
-    def _check_room(self, stream: Stream) -> None:
-        for most in (stream.config.max_consumers, self._around.limits.max_consumers):
-            if 0 < most <= sum(1 for consumer in stream.consumers.values() if not consumer.config.direct):
-                raise faults.fault(faults.MAX_CONSUMERS)
-
-    def _created(self, request: Request, consumer: Consumer) -> None:
-        def kept(failure: str) -> None:
-            if failure:
-                self._js.delete_consumer(consumer, "Consumer Deleted")
-                request.fail(faults.fault(faults.CONSUMER_CREATE, failure))
-                return
-            if not consumer.config.direct:
-                self._advise("CREATED", "create", consumer)
-            request.answer(self.describe(consumer))
-            self._js.watch_interest(consumer)
-
-        if consumer.is_kept:
-            self._around.journal.after(kept)
-        else:
-            kept("")
-
-    def _update(self, request: Request, consumer: Consumer, config: ConsumerConfig, action: str) -> None:
-        if action == "create" and (not consumer.config.is_durable or not consumer_rules.same(consumer.config, config)):
-            raise faults.fault(faults.CONSUMER_EXISTS)
-        bound = isinstance(consumer.outlet, Push) and consumer.outlet.bound
-        consumer_rules.check_update(consumer.config, config, bound=bound)
-        consumer_rules.check_neighbours(config, consumer.stream)
-
-        def kept(failure: str) -> None:
-            if failure:
-                request.fail(faults.fault(faults.CONSUMER_CREATE, failure))
-            else:
-                request.answer(self.describe(consumer))
-
-        if consumer_rules.same(consumer.config, config):
-            kept("")
-        else:
-            self._js.update_consumer(consumer, config, lambda: self._around.journal.after(kept))
-
-    def _advise(self, word: str, action: str, consumer: Consumer) -> None:
-        self._around.advise(
-            f"ADVISORY.CONSUMER.{word}.{consumer.stream.name}.{consumer.name}",
-            "advisory.v1.consumer_action",
-            stream=consumer.stream.name,
-            consumer=consumer.name,
-            action=action,
-        )
 
     # what there is -----------------------------------------------------------------------------------------------
 
@@ -170,7 +51,7 @@ class ConsumerApi:
 
     def info(self, request: Request) -> None:
         request.needs_empty_body()
-        request.answer(self.describe(self._consumer(request)))
+        request.answer(describe(self._consumer(request)))
 
     def names(self, request: Request) -> None:
         found, offset = self._page(request)
@@ -179,39 +60,14 @@ class ConsumerApi:
 
     def listing(self, request: Request) -> None:
         found, offset = self._page(request)
-        page = [self.describe(consumer) for consumer in found[offset : offset + LIST_LIMIT]]
+        page = [describe(consumer) for consumer in found[offset : offset + LIST_LIMIT]]
         request.answer({"total": len(found), "offset": offset, "limit": LIST_LIMIT, "consumers": page})
 
     def _page(self, request: Request) -> tuple[list[Consumer], int]:
-        asked = schema.parse(request.body, _PAGE) if request.body.strip() else {}
+        asked = _parsed(request, _PAGE)
         stream = self._js.stream(request.tokens[0])
         found = [consumer for _, consumer in sorted(stream.consumers.items()) if not consumer.config.direct]
-        return found, max(0, asked.get("offset", 0))
-
-    def describe(self, consumer: Consumer) -> dict[str, Any]:
-        """A consumer as nats-server shows it."""
-        config = consumer.config.to_json()
-        metadata = {**config.get("metadata", {}), "_nats.level": str(API_LEVEL), "_nats.ver": __version__}
-        config["metadata"] = dict(sorted(metadata.items()))
-        shown: dict[str, Any] = {
-            "stream_name": consumer.stream.name,
-            "name": consumer.name,
-            "created": times.to_text(consumer.created),
-            "config": config,
-            "delivered": _position(consumer.delivered_seq, consumer.position, consumer.delivered_ns),
-            "ack_floor": _position(consumer.floor_seq, consumer.floor_stream_seq, consumer.acked_ns),
-            "num_ack_pending": len(consumer.pending),
-            "num_redelivered": consumer.num_redelivered,
-            "num_waiting": consumer.outlet.num_waiting if isinstance(consumer.outlet, Pull) else 0,
-            "num_pending": max(0, consumer.num_pending),
-        }
-        if isinstance(consumer.outlet, Push) and consumer.outlet.bound:
-            shown["push_bound"] = True
-        if consumer.is_paused():
-            shown["paused"] = True
-            shown["pause_remaining"] = consumer.config.pause_until - self._around.now_ns()
-        shown["ts"] = times.to_text(self._around.now_ns())
-        return shown
+        return found, min(len(found), max(0, asked.get("offset", 0)))
 
     # change ------------------------------------------------------------------------------------------------------
 
@@ -219,45 +75,68 @@ class ConsumerApi:
         request.needs_empty_body()
         consumer = self._consumer(request)
         self._js.delete_consumer(consumer, "Consumer Deleted")
-        self._advise("DELETED", "delete", consumer)
+        advise_action(consumer, "DELETED", "delete")
         self._around.journal.after(lambda _failure: request.answer({"success": True}))
 
     def pause(self, request: Request) -> None:
-        asked = schema.parse(request.body, _PAUSE) if request.body.strip() else {}
+        asked = _parsed(request, _PAUSE)
         consumer = self._consumer(request)
-        now = self._around.now_ns()
         until = asked.get("pause_until", 0)
-        paused = until > now
-        self._js.pause_consumer(consumer, until if paused else 0)
-        self._around.advise(
-            f"ADVISORY.CONSUMER.PAUSE.{consumer.stream.name}.{consumer.name}",
-            "advisory.v1.consumer_pause",
-            stream=consumer.stream.name,
-            consumer=consumer.name,
-            paused=paused,
-            pause_until=times.to_text(until if paused else 0),
-        )
+        self._js.pause_consumer(consumer, until)
+        paused = consumer.is_paused()
         shown: dict[str, object] = {"paused": paused, "pause_until": times.to_text(until)}
         if paused:
-            shown["pause_remaining"] = until - now
+            shown["pause_remaining"] = until - self._around.now_ns()
         self._around.journal.after(lambda _failure: request.answer(shown))
 
     def reset(self, request: Request) -> None:
-        asked = schema.parse(request.body, _RESET) if request.body.strip() else {}
-        consumer = self._consumer(request)
-        seq = asked.get("seq", 0) or consumer.floor_stream_seq + 1
-        config = consumer.config
-        if config.deliver_policy == "by_start_sequence" and seq < config.opt_start_seq:
-            raise faults.fault(faults.INVALID_RESET, "below start seq")
-        if config.deliver_policy not in ("all", "by_start_sequence", "by_start_time"):
-            raise faults.fault(faults.INVALID_RESET, "not allowed with this deliver policy")
+        """Back to a sequence, or to what is not acknowledged. An unknown consumer is not answered for."""
+        stream = self._js.streams.get(request.tokens[0])
+        consumer = stream.consumers.get(request.tokens[1]) if stream is not None else None
+        if stream is None or consumer is None or not request.reply:
+            return
+        asked = schema.parse(request.body, _RESET) if request.body else {}
+        wanted = asked.get("seq", 0)
+        if not wanted:
+            self._reset_to(request, consumer, consumer.floor_stream_seq + 1)
+            return
+        policy = consumer.config.deliver_policy
+        if policy == "all":
+            self._reset_to(request, consumer, wanted)
+        elif policy == "by_start_sequence":
+            self._reset_above(request, consumer, wanted, consumer.config.opt_start_seq, "below start seq")
+        elif policy == "by_start_time":
 
+            def found(first: int) -> None:
+                lowest = first or stream.contents.last_seq + 1
+                request.attempt(lambda: self._reset_above(request, consumer, wanted, lowest, "below start time"))
+
+            self._around.reads.ask(reads.FirstAt(stream.id, consumer.config.opt_start_time, found))
+        else:
+            raise faults.fault(faults.INVALID_RESET, "not allowed")
+
+    def _reset_above(self, request: Request, consumer: Consumer, wanted: int, lowest: int, refusal: str) -> None:
+        if wanted < lowest:
+            raise faults.fault(faults.INVALID_RESET, refusal)
+        self._reset_to(request, consumer, wanted)
+
+    def _reset_to(self, request: Request, consumer: Consumer, seq: int) -> None:
         def counted() -> None:
-            shown = {**self.describe(consumer), "reset_seq": seq}
+            shown = {**describe(consumer), "reset_seq": seq}
             self._around.journal.after(lambda _failure: request.answer(shown))
             consumer.pump()
 
         consumer.reset(seq, counted)
+
+    def unpin(self, request: Request) -> None:
+        """The pinned reader of a group loses its place."""
+        group = _group(request.body)
+        consumer = self._consumer(request)
+        if group not in consumer.config.priority_groups or not isinstance(consumer.outlet, Pull):
+            raise faults.fault(faults.GROUP_UNKNOWN)
+        consumer.outlet.pin.take_away(group, "admin")
+        request.answer({})
+        consumer.pump()
 
     # pull --------------------------------------------------------------------------------------------------------
 
@@ -281,8 +160,21 @@ class ConsumerApi:
             self._around.account.publish(Message(reply, headers=header_block.status(code, text)))
 
 
-def _position(consumer_seq: int, stream_seq: int, last_ns: int) -> dict[str, object]:
-    shown: dict[str, object] = {"consumer_seq": consumer_seq, "stream_seq": stream_seq}
-    if last_ns:
-        shown["last_active"] = times.to_text(last_ns)
-    return shown
+def _parsed(request: Request, shape: dict[str, schema.Kind]) -> dict[str, Any]:
+    """The body, if it is JSON at all; anything else counts as empty."""
+    return schema.parse(request.body, shape) if request.body.lstrip()[:1] in (b"{", b"[") else {}
+
+
+def _group(body: bytes) -> str:
+    """The priority group that a request names; other keys are ignored.
+
+    Raises:
+        ApiError: none, or not a name.
+    """
+    asked = schema.parse_object(body)
+    name = asked.get("group") or ""
+    if not name or not isinstance(name, str):
+        raise faults.fault(faults.INVALID_JSON, "consumer group not specified")
+    if not GROUP_NAME.fullmatch(name):
+        raise faults.fault(faults.GROUP_NAME_INVALID)
+    return name

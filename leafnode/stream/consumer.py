@@ -49,7 +49,11 @@ class Outlet(Protocol):
     def on_time(self, now_ns: int) -> None: ...
 
     def idle_since(self) -> int:
-        """Since when nobody reads; 0 while somebody does."""
+        """Since when nobody reads, as far as that is known without looking; 0 while somebody does."""
+        ...
+
+    def is_idle(self) -> bool:
+        """Whether nobody reads; looks."""
         ...
 
     def close(self, reason: str) -> None:
@@ -76,6 +80,7 @@ class Consumer:
         self.acked_ns = 0
         self.ack_head = f"$JS.ACK.{stream.name}.{name}.".encode()
         self.pending = AckPending()
+        self.given_up: dict[int, Pending] = {}  # delivered max_deliver times: kept in the stream, not delivered again
         self.feed = Feed(
             stream, state.delivered_stream_seq, wants=self.wants, filters=lambda: self.filters, pump=self.pump
         )
@@ -88,6 +93,8 @@ class Consumer:
         self._pumping = False
         self._pace_ns = 0  # not before: original replay and rate limit
         self._last_stored_time = 0
+        self._paused_to_ns = 0  # an advisory follows when that has come
+        self.idle_from_ns = 0  # somebody may have been at work until then
         self.configure(config)
         self.answers = Answers(self)
 
@@ -96,9 +103,11 @@ class Consumer:
         self.config = config
         self.filters = config.filters
         self._wanted.clear()
-        self.acks = config.ack_policy in ("explicit", "all")
+        self.acks = config.ack_policy != "none"
+        self.acks_below = config.ack_policy in ("all", "flow_control")
         self._max_ack_pending = config.max_ack_pending if self.acks and config.max_ack_pending > 0 else 0
         self._is_paced = config.replay_policy == "original" or config.rate_limit_bps > 0
+        self._paused_to_ns = config.pause_until if self.is_paused() else 0
         self.is_kept = not (config.mem_storage or config.direct or self.stream.config.storage == "memory")
 
     @property
@@ -123,9 +132,24 @@ class Consumer:
             known = self._wanted[subject] = any(matches(pattern, subject) for pattern in self.filters)
         return known
 
+    @property
+    def num_queued_again(self) -> int:
+        """Messages that will be delivered once more."""
+        return len(self.again)
+
+    @property
+    def num_redelivered(self) -> int:
+        if self.config.max_deliver == 1:
+            return 0
+        return len(self.given_up) + sum(1 for entry in self.pending.entries.values() if entry.deliveries > 1)
+
     def needs(self, seq: int) -> bool:
         """Interest retention: whether a message it wants has still to be seen or acknowledged."""
-        return seq > self.feed.position or seq in self.pending
+        return seq > self.feed.position or seq in self.pending or seq in self.given_up
+
+    def has_reached(self, seq: int) -> bool:
+        """Whether it was delivered, or passed over because nothing further on is left to deliver."""
+        return seq <= self.feed.position or (self.feed.is_exhausted and seq <= self.stream.committed)
 
     # start -------------------------------------------------------------------------------------------------------
 
@@ -143,8 +167,7 @@ class Consumer:
 
     def reset(self, first: int, then: Callable[[], None]) -> None:
         """CONSUMER.RESET: as if newly created before sequence `first`; `then` when num_pending is known."""
-        for seq in list(self.pending.entries):
-            self.drop_pending(seq)
+        self._forget_deliveries()
         self.delivered_seq = self.floor_seq = 0
         self.delivered_ns = self.acked_ns = 0
         self.begin(first, then)
@@ -155,9 +178,12 @@ class Consumer:
         for seq, consumer_seq, first_seq, deliveries in rows:
             entry = Pending(consumer_seq, now)
             entry.first_seq = first_seq
-            entry.deliveries = deliveries
+            entry.deliveries = abs(deliveries)
             entry.on_disk = True
-            self.pending.add(seq, entry, now + self.wait_ns(deliveries))
+            if deliveries < 0:
+                self.given_up[seq] = entry
+            else:
+                self.pending.add(seq, entry, self._due_ns(now, deliveries))
 
     # the stream's events -----------------------------------------------------------------------------------------
 
@@ -167,17 +193,20 @@ class Consumer:
 
     def on_removed(self, seq: int) -> None:
         """A message it wants is gone from the stream."""
-        if seq in self.pending:
+        entry = self.pending.get(seq)
+        if entry is not None:
             self.drop_pending(seq)
+            self.answers.on_removed(seq, entry)
+        elif seq in self.given_up:
+            self._forget_given_up(seq)
         else:
             self.feed.on_removed(seq)
 
     def on_cleared(self) -> None:
         """Everything is gone from the stream."""
-        for seq in list(self.pending.entries):
-            self.drop_pending(seq)
+        self._forget_deliveries()
         self.feed.on_cleared()
-        self._raise_floor()
+        self.floor_seq, self.floor_stream_seq = self.delivered_seq, self.feed.position
         self.changed(soon=True)
 
     def on_restored(self) -> None:
@@ -200,22 +229,27 @@ class Consumer:
             self.rearm()
 
     def _run(self) -> bool:
-        """Returns whether nothing is left to deliver."""
+        """Returns whether nothing can be delivered before something new happens; acknowledgements do not count."""
         if self.is_paused():
-            return False
+            return True
         while self.outlet.is_open():
             if self.again:
-                if self._deliver_again():
-                    continue
+                again = self.again.peek()
+                if again is not None:
+                    if self._deliver_again(again):
+                        continue
+                    return True
                 if self.again:
-                    return False  # their messages are being read, or nobody took one
+                    return False  # their messages are being read
             if self._max_ack_pending and len(self.pending) >= self._max_ack_pending:
                 return False
             stored = self.feed.peek()
             if stored is None:
                 return self.feed.is_exhausted
-            if self._must_wait(stored) or not self._deliver_new(stored):
+            if self._must_wait(stored):
                 return False
+            if not self._deliver_new(stored):
+                return True
         return False
 
     def is_paused(self) -> bool:
@@ -251,7 +285,7 @@ class Consumer:
             self._keep_pace(stored, now)
         if self.acks:
             entry = Pending(number, now, stored.subject, self.stream.size_of_stored(stored))
-            self.pending.add(seq, entry, now + self.wait_ns(1))
+            self.pending.add(seq, entry, self._due_ns(now, 1))
             self.changed(soon=False).pending[seq] = entry
         else:
             self.floor_seq, self.floor_stream_seq = number, seq
@@ -260,12 +294,12 @@ class Consumer:
                 self.stream.retention.settled(seq)
         return True
 
-    def _deliver_again(self) -> bool:
-        """The first of the redeliveries; False if nothing could be sent now."""
-        stored = self.again.peek()
-        entry = self.pending.get(stored.seq) if stored is not None else None
-        if stored is None or entry is None:
-            return False
+    def _deliver_again(self, stored: Stored) -> bool:
+        """The first of the redeliveries; False if nobody takes it now."""
+        entry = self.pending.entries[stored.seq]
+        if self._is_worn(entry):
+            self._give_up(stored.seq, entry)
+            return True
         number = self.delivered_seq + 1
         now = self.stream.around.now_ns()
         numbers = (self.ack_head, entry.deliveries + 1, stored.seq, number, stored.time, self.num_pending)
@@ -276,7 +310,7 @@ class Consumer:
         self.delivered_ns = entry.delivered_ns = now
         entry.deliveries += 1
         entry.subject, entry.size = stored.subject, self.stream.size_of_stored(stored)
-        self.pending.schedule(stored.seq, entry, now + self.wait_ns(entry.deliveries))
+        self.pending.schedule(stored.seq, entry, self._due_ns(now, entry.deliveries))
         self.changed(soon=False).pending[stored.seq] = entry
         return True
 
@@ -289,19 +323,29 @@ class Consumer:
     # deliveries that wait for their acknowledgement ----------------------------------------------------------------
 
     def wait_ns(self, deliveries: int) -> int:
-        """How long the n-th delivery waits."""
+        """How long the n-th delivery waits; 0: for ever."""
         backoff = self.config.backoff
         return backoff[min(deliveries, len(backoff)) - 1] if backoff else self.config.ack_wait
 
-    def deliver_again(self, seq: int, entry: Pending) -> None:
-        """Its time has come: once more, or given up at max_deliver."""
-        if 0 < self.config.max_deliver <= entry.deliveries:
+    def _due_ns(self, now_ns: int, deliveries: int) -> int:
+        wait = self.wait_ns(deliveries)
+        return now_ns + wait if wait else 0
+
+    def _is_worn(self, entry: Pending) -> bool:
+        return 0 < self.config.max_deliver <= entry.deliveries
+
+    def _is_overdue(self, seq: int, entry: Pending) -> None:
+        """Its acknowledgement did not come in time: once more, or given up at max_deliver."""
+        if self._is_worn(entry):
             self._give_up(seq, entry)
         else:
             self.again.add(seq)
 
     def _give_up(self, seq: int, entry: Pending) -> None:
-        self.drop_pending(seq)
+        self.pending.pop(seq)
+        self.again.discard(seq)
+        self.given_up[seq] = entry
+        self.changed(soon=True).pending[seq] = entry
         self.stream.around.advise(
             f"ADVISORY.CONSUMER.MAX_DELIVERIES.{self.stream.name}.{self.name}",
             "advisory.v1.max_deliver",
@@ -313,29 +357,53 @@ class Consumer:
 
     def drop_pending(self, seq: int) -> None:
         """A delivery needs no acknowledgement any more."""
+        if seq in self.given_up:
+            self._forget_given_up(seq)
         entry = self.pending.pop(seq)
         if entry is None:
             return
         self.acked_ns = self.stream.around.now_ns()
         self.again.discard(seq)
+        self._forget_on_disk(seq, entry)
+        self._raise_floor(entry)
+
+    def drop_pending_to(self, seq: int, consumer_seq: int) -> list[tuple[int, Pending]]:
+        """Deliveries up to a stream sequence need none any more; those that waited for it."""
+        if seq <= self.floor_stream_seq:
+            return []
+        dropped = [(number, self.pending.entries[number]) for number in self.pending.upto(seq)]
+        for number, entry in dropped:
+            self.pending.pop(number)
+            self.again.discard(number)
+            self._forget_on_disk(number, entry)
+        for number in [number for number in self.given_up if number <= seq]:
+            self._forget_given_up(number)
+        self.acked_ns = self.stream.around.now_ns()
+        self.floor_seq, self.floor_stream_seq = max(self.floor_seq, consumer_seq), seq
+        self.changed(soon=True)
+        return dropped
+
+    def _forget_on_disk(self, seq: int, entry: Pending) -> None:
         changes = self.changed(soon=True)
         if entry.on_disk:
             changes.pending[seq] = None
         else:
             changes.pending.pop(seq, None)
-        self._raise_floor()
 
-    def _raise_floor(self) -> None:
+    def _forget_given_up(self, seq: int) -> None:
+        self._forget_on_disk(seq, self.given_up.pop(seq))
+
+    def _forget_deliveries(self) -> None:
+        for seq in [*self.pending.entries, *self.given_up]:
+            self.drop_pending(seq)
+
+    def _raise_floor(self, done: Pending) -> None:
+        """The floor goes up to the oldest delivery that still waits, if what was below it is done."""
         first = self.pending.first()
         if first is None:
             self.floor_seq, self.floor_stream_seq = self.delivered_seq, self.feed.position
-        else:
-            self.floor_seq = max(self.floor_seq, min(first[1].first_seq, first[1].consumer_seq) - 1)
-            self.floor_stream_seq = max(self.floor_stream_seq, first[0] - 1)
-
-    @property
-    def num_redelivered(self) -> int:
-        return sum(1 for entry in self.pending.entries.values() if entry.deliveries > 1)
+        elif done.first_seq == self.floor_seq + 1:
+            self.floor_seq, self.floor_stream_seq = first[1].first_seq - 1, first[0] - 1
 
     # time --------------------------------------------------------------------------------------------------------
 
@@ -344,12 +412,16 @@ class Consumer:
         deadlines = [self.pending.next_ns(), self.outlet.next_ns()]
         now = self.stream.around.now_ns()
         deadlines += [when for when in (self._pace_ns, self.config.pause_until) if when > now]
-        if self.config.inactive_threshold:
-            since = self.outlet.idle_since()
-            deadlines.append(since + self.config.inactive_threshold if since else None)
+        deadlines.append(self._end_of_life_ns())
         earliest = min((deadline for deadline in deadlines if deadline), default=0)
         if earliest:
             self.stream.around.timers.arm(self, earliest)
+
+    def _end_of_life_ns(self) -> int:
+        """When it goes if nobody reads from now on; 0: never."""
+        threshold = self.config.inactive_threshold
+        since = self.outlet.idle_since() if threshold else 0
+        return max(since, self.idle_from_ns) + threshold if since else 0
 
     def on_time(self, now_ns: int) -> None:
         if self.deleted:
@@ -357,13 +429,41 @@ class Consumer:
         for seq in self.pending.due(now_ns):
             entry = self.pending.get(seq)
             if entry is not None:
-                self.deliver_again(seq, entry)
+                self._is_overdue(seq, entry)
         self.outlet.on_time(now_ns)
-        since = self.outlet.idle_since()
-        if self.config.inactive_threshold and since and since + self.config.inactive_threshold <= now_ns:
+        self._look_at_pause(now_ns)
+        end = self._end_of_life_ns()
+        if end and end <= now_ns and self._is_abandoned(now_ns):
             self.on_inactive(self)
             return
         self.pump()
+
+    def _is_abandoned(self, now_ns: int) -> bool:
+        """Nobody reads, nor can be at work on what was delivered."""
+        if not self.outlet.is_idle():
+            self.idle_from_ns = now_ns
+            return False
+        if self.config.is_push:
+            return True
+        self.idle_from_ns = max((entry.due_ns for entry in self.pending.entries.values()), default=0)
+        return self._end_of_life_ns() <= now_ns
+
+    def _look_at_pause(self, now_ns: int) -> None:
+        if 0 < self._paused_to_ns <= now_ns:
+            self._paused_to_ns = 0
+            self.advise_pause()
+
+    def advise_pause(self) -> None:
+        """Tell whoever listens whether it is paused."""
+        until = self.config.pause_until
+        self.stream.around.advise(
+            f"ADVISORY.CONSUMER.PAUSE.{self.stream.name}.{self.name}",
+            "advisory.v1.consumer_pause",
+            stream=self.stream.name,
+            consumer=self.name,
+            paused=self.is_paused(),
+            pause_until=times.to_text(until),
+        )
 
     def close(self, reason: str) -> None:
         """It is deleted."""
@@ -389,13 +489,14 @@ class Consumer:
         self._changes = None
         changes.state = ConsumerState(self.delivered_seq, self.feed.position, self.floor_seq, self.floor_stream_seq)
         if changes.rewrite:
-            changes.pending = dict(self.pending.entries)
+            changes.pending = {**self.pending.entries, **self.given_up}
         for seq, entry in changes.pending.items():
             if entry is None:
                 changes.dropped.append(seq)
             else:
                 entry.on_disk = True
-                changes.rows.append((seq, entry.consumer_seq, entry.first_seq, entry.deliveries))
+                deliveries = -entry.deliveries if seq in self.given_up else entry.deliveries
+                changes.rows.append((seq, entry.consumer_seq, entry.first_seq, deliveries))
 
     def on_not_kept(self, changes: ConsumerChanges) -> None:
         """The store's copy is old: write everything with the next commit."""

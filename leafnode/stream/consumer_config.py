@@ -39,7 +39,7 @@ SHAPE: dict[str, schema.Kind] = {
     "metadata": schema.strings_by_name,
     "pause_until": schema.moment,
     "priority_groups": schema.list_of(schema.text),
-    "priority_policy": schema.choice("", "none", "overflow", "pinned_client", "prioritized"),
+    "priority_policy": schema.choice("none", "overflow", "pinned_client", "prioritized"),
     "priority_timeout": schema.integer,
 }
 REQUEST_SHAPE: dict[str, schema.Kind] = {
@@ -96,7 +96,10 @@ class ConsumerConfig:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "ConsumerConfig":
         """From an object that `schema` has checked."""
-        return cls(**value)
+        config = cls(**value)
+        if config.priority_policy == "none":
+            config.priority_policy = ""
+        return config
 
     def to_json(self) -> dict[str, Any]:
         """As nats-server shows it."""

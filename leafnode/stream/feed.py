@@ -127,6 +127,8 @@ class Feed:
 
     def on_stored(self, stored: Stored, *, taken: bool) -> None:
         """A message that it wants is committed; `taken`: somebody takes messages now."""
+        if stored.seq <= self.position:
+            return  # it begins further on
         self.num_pending += 1
         if not self._caught_up:
             return

@@ -4,6 +4,7 @@ Built by `net.storage` with what the store had; from then on everything happens 
 subscribes, in `on_time`, and when the journal and the reads are answered. Nothing here waits.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,12 +12,14 @@ from leafnode.route.message import Subscription
 from leafnode.route.subject import is_literal, matches
 from leafnode.stream import faults, schema, start
 from leafnode.stream.api import Api, Endpoint, Request
+from leafnode.stream.api_consumer_create import advise_action
 from leafnode.stream.api_consumers import ConsumerApi
 from leafnode.stream.api_messages import MessageApi
 from leafnode.stream.api_streams import StreamApi
 from leafnode.stream.consumer import Consumer
 from leafnode.stream.consumer_config import SHAPE as CONSUMER_SHAPE
 from leafnode.stream.consumer_config import ConsumerConfig
+from leafnode.stream.consumer_rules import required_level
 from leafnode.stream.contents import Contents
 from leafnode.stream.journal import (
     ConsumerState,
@@ -43,7 +46,7 @@ _CLUSTERED = {
     "CONSUMER.LEADER.STEPDOWN": "consumer_leader_stepdown_response",
     "STREAM.PEER.REMOVE": "stream_remove_peer_response",
 }
-_NOT_BUILT = ("STREAM.SNAPSHOT", "STREAM.RESTORE", "CONSUMER.UNPIN")
+_NOT_BUILT = ("STREAM.SNAPSHOT", "STREAM.RESTORE")
 
 
 class JetStream:
@@ -283,8 +286,9 @@ class JetStream:
         self._forget_push(consumer)
         filtered = consumer.config.filters != config.filters
         consumer.configure(config)
-        if config.is_push:
-            self._push.setdefault(config.deliver_subject.encode(), {})[consumer] = None
+        if isinstance(consumer.outlet, Push):
+            consumer.outlet.move()
+            self._push.setdefault(consumer.outlet.subject, {})[consumer] = None
 
         def counted() -> None:
             self.watch_interest(consumer)
@@ -297,9 +301,15 @@ class JetStream:
             counted()
 
     def pause_consumer(self, consumer: Consumer, until_ns: int) -> None:
-        consumer.config.pause_until = until_ns
+        """Pause until a time; 0, or one that has passed: go on."""
+        config = dataclasses.replace(consumer.config, pause_until=until_ns)
+        config.metadata = {**config.metadata, "_nats.req.level": str(required_level(config))}
+        changed = until_ns != consumer.config.pause_until
+        consumer.configure(config)
         if consumer.is_kept:
-            self.around.journal.catalog(UpdateConsumer(consumer.id, _encode(consumer.config)))
+            self.around.journal.catalog(UpdateConsumer(consumer.id, _encode(config)))
+        if changed:
+            consumer.advise_pause()
         consumer.pump()
 
     def delete_consumer(self, consumer: Consumer, reason: str) -> None:
@@ -328,13 +338,7 @@ class JetStream:
     def _on_inactive(self, consumer: Consumer) -> None:
         self.delete_consumer(consumer, "Consumer Deleted")
         if not consumer.config.direct:
-            self.around.advise(
-                f"ADVISORY.CONSUMER.DELETED.{consumer.stream.name}.{consumer.name}",
-                "advisory.v1.consumer_action",
-                stream=consumer.stream.name,
-                consumer=consumer.name,
-                action="delete",
-            )
+            advise_action(consumer, "DELETED", "delete")
 
     def _on_interest(self, sub: Subscription, added: bool) -> None:
         """Somebody came to, or left, a subject: push consumers may start or stop."""

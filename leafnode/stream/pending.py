@@ -45,8 +45,10 @@ class AckPending:
         self.schedule(seq, entry, due_ns)
 
     def schedule(self, seq: int, entry: Pending, due_ns: int) -> None:
-        """Set another deadline."""
+        """Set another deadline; 0: none."""
         entry.due_ns = due_ns
+        if not due_ns:
+            return
         heapq.heappush(self._heap, (due_ns, seq))
         if len(self._heap) > 2 * len(self.entries) + 64:  # mostly stale: acknowledged in time
             self._heap = [(kept.due_ns, number) for number, kept in self.entries.items() if kept.due_ns]

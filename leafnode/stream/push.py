@@ -1,12 +1,14 @@
 """Push: messages go to a deliver subject while somebody listens there (spec jetstream-api section 10).
 
 Flow control bounds what is on its way: a request for an answer goes in line when half a window is out, nothing more is
-sent when it is full, and each answer doubles the window up to its limit.
+sent when it is full, and each answer doubles the window up to its limit. With the `flow_control` acknowledgement policy
+the answers say, in headers, how far the reader is, and acknowledge everything up to there (ADR-60).
 """
 
 from typing import TYPE_CHECKING
 
 from leafnode.route.message import Message, Subscription
+from leafnode.stream.short_hash import short_hash
 from leafnode.wire import headers as header_block
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 WINDOW_START = 2 << 20  # bytes in flight; nats-server's first window
 WINDOW_MAX = 32 << 20  # bytes in flight; nats-server's largest
 FLOW_ID = 4  # characters of a flow control subject's last token
+DIGITS_MAX = 18  # of a sequence in a header: what fits in 64 bits
 
 
 class Push:
@@ -32,27 +35,44 @@ class Push:
         self._flow_subject = b""
         self._last_sent_ns = consumer.stream.around.now_ns()
         self.unbound_ns = self._last_sent_ns
-        self._subscription: Subscription | None = None
+        self._subscriptions: list[Subscription] = []
+        self.subject = consumer.config.deliver_subject.encode()
 
     def subscribe(self) -> None:
         """Listen for answers to flow control."""
         if self._consumer.config.flow_control:
             stream, name = self._consumer.stream.name, self._consumer.name
-            self._subscription = Subscription(f"$JS.FC.{stream}.{name}.*".encode(), self)
-            self._account.subscribe(self._subscription)
+            where = f"{self._consumer.stream.around.domain or '_'}.{short_hash(self._account.name)}"
+            for subject in (f"$JS.FC.{stream}.{name}.*", f"$JS.FC.{where}.{stream}.{name}.*"):
+                subscription = Subscription(subject.encode(), self)
+                self._subscriptions.append(subscription)
+                self._account.subscribe(subscription)
 
     def deliver(self, sub: Subscription, message: Message, to: bytes) -> bool:
         """The reader answers a flow control request."""
         if self._flow_subject and (to or message.subject) == self._flow_subject:
             self._flow_subject = b""
             self._in_flight = max(0, self._in_flight - self._asked)
+            self._asked = 0
             self._window = min(2 * self._window, WINDOW_MAX)
+            if self._acks_by_flow and message.headers:
+                self._acknowledge(message.headers)
             self._consumer.pump()
         return True
 
     @property
-    def subject(self) -> bytes:
-        return self._consumer.config.deliver_subject.encode()
+    def _acks_by_flow(self) -> bool:
+        return self._consumer.config.ack_policy == "flow_control"
+
+    def _acknowledge(self, headers: bytes) -> None:
+        """How far the reader is; no consumer sequence means that it got nothing since it began anew."""
+        stream_seq = _number(headers, b"Nats-Last-Stream")
+        if stream_seq:
+            self._consumer.answers.acknowledge_to(stream_seq, _number(headers, b"Nats-Last-Consumer"))
+
+    def move(self) -> None:
+        """Another deliver subject was configured."""
+        self.subject = self._consumer.config.deliver_subject.encode()
 
     def check_interest(self) -> bool:
         """Look whether somebody listens; True if that changed."""
@@ -70,17 +90,27 @@ class Push:
     # outlet ------------------------------------------------------------------------------------------------------
 
     def is_open(self) -> bool:
-        return self.bound and not (self._consumer.config.flow_control and self._in_flight >= self._window)
+        return self.bound and not (self._consumer.config.flow_control and self._in_flight > self._window)
 
     def offer(self, message: Message) -> bool:
         if not self._account.publish(message, to=self.subject):
             return False
-        self._last_sent_ns = self._consumer.stream.around.now_ns()
-        if self._consumer.config.flow_control:
-            self._in_flight += len(message.subject) + len(message.reply) + len(message.headers) + len(message.payload)
-            if not self._flow_subject and self._in_flight > self._window // 2:
+        consumer = self._consumer
+        self._last_sent_ns = consumer.stream.around.now_ns()
+        if consumer.config.flow_control:
+            size = len(self.subject) + len(message.reply) + len(message.headers) + len(message.payload)
+            self._in_flight += size
+            if self._flow_subject:
+                if self._in_flight - self._asked >= self._window:
+                    self._asked += size
+            elif self._in_flight > self._window // 2 or self._is_last_place():
                 self._ask_for_answer()
         return True
+
+    def _is_last_place(self) -> bool:
+        """With what was just sent, as much waits for its acknowledgement as may."""
+        most = self._consumer.config.max_ack_pending
+        return self._acks_by_flow and 0 < most <= len(self._consumer.pending) + 1
 
     def _ask_for_answer(self) -> None:
         consumer = self._consumer
@@ -103,6 +133,8 @@ class Push:
         if heartbeat and self.bound and now_ns - self._last_sent_ns >= heartbeat:
             self._last_sent_ns = now_ns
             self._heartbeat()
+            if self._acks_by_flow and len(self._consumer.pending) and not self._flow_subject:
+                self._ask_for_answer()
 
     def _heartbeat(self) -> None:
         consumer = self._consumer
@@ -114,6 +146,15 @@ class Push:
     def idle_since(self) -> int:
         return 0 if self.bound else self.unbound_ns
 
+    def is_idle(self) -> bool:
+        return not self.bound
+
     def close(self, reason: str) -> None:
-        if self._subscription is not None:
-            self._account.unsubscribe(self._subscription)
+        for subscription in self._subscriptions:
+            self._account.unsubscribe(subscription)
+        self._subscriptions.clear()
+
+
+def _number(headers: bytes, name: bytes) -> int:
+    value = header_block.get(headers, name) or b""
+    return int(value) if value.isdigit() and len(value) <= DIGITS_MAX else 0

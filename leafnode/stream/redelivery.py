@@ -29,8 +29,8 @@ class Redelivery:
         self._ready: deque[Stored] = deque()
         self._asked = False
 
-    def __bool__(self) -> bool:
-        return bool(self._queue)
+    def __len__(self) -> int:
+        return len(self._queue)
 
     def __contains__(self, seq: int) -> bool:
         return seq in self._queue

@@ -25,9 +25,27 @@ def parse(body: bytes, shape: Mapping[str, Kind]) -> dict[str, Any]:
     Raises:
         ApiError: 10025 with the reason.
     """
+    return _checked(body, lambda value: read(value, shape))
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The object in a request's body, whatever its keys.
+
+    Raises:
+        ApiError: 10025, it is none.
+    """
+    return _checked(body, _any_object)
+
+
+def _any_object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Mismatch(f"json: cannot unmarshal {_name(value)} into Go value of type object")
+    return value
+
+
+def _checked(body: bytes, check: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
     try:
-        value = json.loads(body)
-        return read(value, shape)
+        return check(json.loads(body))
     except Mismatch as error:
         raise faults.fault(faults.INVALID_JSON, str(error)) from None
     except json.JSONDecodeError as error:
@@ -40,14 +58,13 @@ def parse(body: bytes, shape: Mapping[str, Kind]) -> dict[str, Any]:
 
 def read(value: Any, shape: Mapping[str, Kind]) -> dict[str, Any]:
     """Check one decoded object; keys that are null are left out."""
-    if not isinstance(value, dict):
-        raise Mismatch(f"json: cannot unmarshal {_name(value)} into Go value of type object")
+    value = _any_object(value)
     found: dict[str, Any] = {}
     for key, item in value.items():
         kind = shape.get(key)
         if kind is None:
             raise Mismatch(f'json: unknown field "{key}"')
-        if item is None:
+        if item is None and not isinstance(kind, _Choice):
             continue
         try:
             found[key] = kind(item)
@@ -107,13 +124,20 @@ def moment(value: Any) -> int:
         raise Mismatch(f"json: {error}") from None
 
 
-def choice(*allowed: str) -> Kind:
-    def check(value: Any) -> str:
-        if text(value) not in allowed:
-            raise Mismatch("can not unmarshal " + json.dumps(json.dumps(value)))
-        return str(value)
+class _Choice:
+    """One of some words. `null` is none of them: Go hands it to the word's own decoder."""
 
-    return check
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        self._allowed = allowed
+
+    def __call__(self, value: Any) -> str:
+        if not isinstance(value, str) or value not in self._allowed:
+            raise Mismatch("can not unmarshal " + json.dumps(json.dumps(value)))
+        return value
+
+
+def choice(*allowed: str) -> Kind:
+    return _Choice(allowed)
 
 
 def list_of(kind: Kind) -> Kind:

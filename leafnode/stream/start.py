@@ -32,7 +32,7 @@ def start(consumer: Consumer, done: Done) -> None:
         consumer.begin_selected([subject.last_seq for subject in newest_ones if subject.last_seq])
         done(consumer)
     elif policy == "by_start_sequence":
-        at(min(max(config.opt_start_seq, first), last + 1))
+        at(max(config.opt_start_seq, first))
     elif policy == "by_start_time":
         stream.around.reads.ask(reads.FirstAt(stream.id, config.opt_start_time, lambda seq: at(seq or last + 1)))
     else:

@@ -65,9 +65,23 @@ def duration(text: str) -> int:
     return sign * min(int(total), LONGEST)
 
 
-def to_go(duration_ns: int) -> str:
-    """A duration of at least a second as Go prints it: `1m30s`, `2h0m0s`, `1.5s`."""
-    minutes, rest = divmod(duration_ns, 60 * SECOND)
+def to_go(time_ns: int) -> str:
+    """As Go prints a duration: `1m30s`, `1.5s`, `250ms`, `0s`."""
+    if abs(time_ns) < SECOND:
+        for unit, size in (("ms", MILLISECOND), ("µs", 1000), ("ns", 1)):
+            if abs(time_ns) >= size:
+                return f"{_decimal(time_ns, size)}{unit}"
+        return "0s"
+    sign = "-" if time_ns < 0 else ""
+    minutes, rest = divmod(abs(time_ns), MINUTE)
     hours, minutes = divmod(minutes, 60)
-    shown = f"{rest / SECOND:.9f}".rstrip("0").rstrip(".") + "s"
-    return f"{hours}h{minutes}m{shown}" if hours else f"{minutes}m{shown}" if minutes else shown
+    text = f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else ""
+    return f"{sign}{text}{_decimal(rest, SECOND)}s"
+
+
+def _decimal(value: int, unit: int) -> str:
+    """`value / unit` without rounding and without trailing zeros."""
+    whole, part = divmod(abs(value), unit)
+    digits = len(str(unit)) - 1
+    text = f"{whole}.{part:0{digits}d}".rstrip("0").rstrip(".") if part else str(whole)
+    return ("-" if value < 0 else "") + text

@@ -179,10 +179,4 @@ def test_what_is_not_built_is_refused_by_name() -> None:
         assert error["err_code"] == 10052
         assert feature in error["description"]
     bench.create("S")
-    error = bench.api(
-        "CONSUMER.CREATE.S.c",
-        stream_name="S",
-        config={"durable_name": "c", "priority_groups": ["a"], "priority_policy": "overflow"},
-    )["error"]
-    assert "priority groups" in error["description"]
     assert "not supported" in bench.api("STREAM.SNAPSHOT.S", deliver_subject="x")["error"]["description"]

@@ -204,7 +204,7 @@ def test_deleting_a_consumer_tells_who_waits() -> None:
 
 def test_an_ephemeral_goes_when_nobody_asks() -> None:
     bench = with_messages(1)
-    bench.api("CONSUMER.CREATE.S.e", stream_name="S", config={"name": "e", "ack_policy": "explicit"})
+    bench.api("CONSUMER.CREATE.S.e", stream_name="S", config={"name": "e", "ack_policy": "none"})
     bench.advance(4 * SECOND)
     bench.fetch("S", "e")
     bench.advance(4 * SECOND)
