@@ -17,8 +17,11 @@ CheckSignature = Callable[[str, bytes, str], bool]
 """(public nkey, what was signed, signature as text) -> genuine?"""
 
 TOKEN_MAX = 1024 * 1024  # characters; an account with a thousand revocations has about 80,000
-ALGORITHM = "ed25519-nkey"
+ALGORITHMS = ("ed25519-nkey", "ed25519")
+"""Of tokens of version 2 and of version 1."""
 VERSION = 2
+V1_ACCOUNT_LIMITS = ("subs", "data", "payload", "imports", "exports", "wildcards", "conn", "leaf")
+"""Limits that accounts of version 1 had; JetStream came later."""
 ISSUERS = {"operator": ("O",), "account": ("O",), "user": ("A",), "generic": ("O",), "activation": ("A", "O")}
 """Kind of claims to the first letter of the keys that may issue them."""
 SUBJECTS = {"operator": "O", "account": "A", "user": "U", "activation": "A"}
@@ -59,9 +62,10 @@ def decode(text: str, kind: str, check_signature: CheckSignature) -> Token:
     if len(parts) != 3 or len(text) > TOKEN_MAX:
         raise TrustError("expected 3 chunks: not a JWT")
     header, claims = _json(parts[0]), _json(parts[1])
-    if header.get("alg") != ALGORITHM:
-        raise TrustError(f"JWT algorithm {header.get('alg')!r} is not {ALGORITHM}: make the JWT again with nsc 2")
-    body = claims.get("nats")
+    if header.get("alg") not in ALGORITHMS:
+        raise TrustError(f"JWT algorithm {header.get('alg')!r} is none of {', '.join(ALGORITHMS)}")
+    is_v1 = bool(claims.get("type"))
+    body = _modern(claims) if is_v1 else claims.get("nats")
     if not isinstance(body, dict) or body.get("type") != kind:
         raise TrustError(f"not claims of type {kind}")
     if not isinstance(body.get("version"), int) or body["version"] > VERSION:
@@ -69,8 +73,9 @@ def decode(text: str, kind: str, check_signature: CheckSignature) -> Token:
     issuer, subject = str(claims.get("iss", "")), str(claims.get("sub", ""))
     if not issuer.startswith(ISSUERS[kind]) or not subject.startswith(SUBJECTS.get(kind, "")):
         raise TrustError(f"claims of type {kind} from or for a key of the wrong kind")
-    if not check_signature(issuer, f"{parts[0]}.{parts[1]}".encode(), parts[2]):
-        raise TrustError("claim failed V2 signature verification")
+    signed = parts[1] if is_v1 else f"{parts[0]}.{parts[1]}"
+    if not check_signature(issuer, signed.encode(), parts[2]):
+        raise TrustError(f"claim failed V{1 if is_v1 else 2} signature verification")
     return Token(
         kind=kind,
         issuer=issuer,
@@ -93,6 +98,22 @@ def _json(part: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TrustError("not a JWT: a part is not an object")
     return value
+
+
+def _modern(claims: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a token of version 1 as version 2 has it; such tokens come from nsc before 2021."""
+    old = block(claims, "nats")
+    shared = {"type": claims["type"], "version": 1, "tags": claims.get("tags") or []}
+    if claims["type"] == "account":
+        limits = {key: value for key, value in block(old, "limits").items() if key in V1_ACCOUNT_LIMITS}
+        return {**old, "limits": limits, **shared}
+    if claims["type"] == "user":
+        sources = old.get("src") or []
+        if isinstance(sources, str):
+            sources = [network.strip() for network in sources.split(",")]
+        unlimited = {"subs": -1, "data": -1, "payload": -1}
+        return {**unlimited, **old, "src": sources, "issuer_account": claims.get("issuer_account", ""), **shared}
+    return {**old, **shared}
 
 
 # fields of claims, of which none is certain to have the right type ---------------------------------------------------

@@ -64,6 +64,14 @@ def claims(issuer: Key, subject: str, kind: str, body: dict[str, Any], **fields:
     return f"{signed}.{issuer.sign(signed.encode())}"
 
 
+def old_claims(issuer: Key, subject: str, kind: str, body: dict[str, Any], **fields: Any) -> str:
+    """A JWT of version 1: the kind stands outside of the body, and only the claims are signed."""
+    payload = {"iat": int(time.time()), "iss": issuer.public, "sub": subject, "type": kind, **fields, "nats": body}
+    header = _base64(json.dumps({"typ": "jwt", "alg": "ed25519"}).encode())
+    signed = _base64(json.dumps(payload).encode())
+    return f"{header}.{signed}.{issuer.sign(signed.encode())}"
+
+
 class User:
     """Someone with a key and a JWT."""
 

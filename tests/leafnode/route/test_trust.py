@@ -15,7 +15,7 @@ from leafnode.route.jwt import decode
 from leafnode.route.limits import UNLIMITED, lowest
 from leafnode.route.permissions import Permissions, Responses
 from leafnode.route.trust import Trust, window_end
-from tests.support.trust import Account, Key, Operator, claims
+from tests.support.trust import UNLIMITED_ACCOUNT, Account, Key, Operator, claims, old_claims
 
 HERE = Arrival("STANDARD", "127.0.0.1")
 NONCE = b"nonce"
@@ -260,3 +260,28 @@ def test_the_lowest_limit_holds() -> None:
     assert lowest(5, UNLIMITED, 3) == 3
     assert lowest(0, 5) == 0
     assert lowest(UNLIMITED, UNLIMITED) == UNLIMITED
+
+
+def test_tokens_of_version_1_are_good() -> None:
+    """As old tools made them: one limit given, the rest of the user unlimited, no JetStream."""
+    operator, account, signer, user = Key("O"), Key("A"), Key("A"), Key("U")
+    trust = Trust.of([old_claims(operator, operator.public, "operator", {})], [], check_signature)
+    limits = {**UNLIMITED_ACCOUNT, "disk_storage": -1}
+    text = old_claims(operator, account.public, "account", {"limits": limits, "signing_keys": [signer.public]})
+    known = {account.public: trust.account(text, NOON)}
+    assert not known[account.public].jetstream.is_enabled
+    body = {"pub": {"allow": ["a"]}, "src": "127.0.0.0/8,10.0.0.0/8", "payload": 9}
+    own = old_claims(signer, user.public, "user", body, issuer_account=account.public, name="bob")
+    given = {"jwt": own, "sig": user.sign(NONCE)}
+    found = trust.admit(given, NONCE, HERE, known.get, NOON)
+    assert (found.account, found.max_payload, found.max_subscriptions) == (account.public, 9, UNLIMITED)
+    assert found.permissions == Permissions(publish_allow=(b"a",))
+    with pytest.raises(TrustError):
+        trust.admit(given, NONCE, Arrival("STANDARD", "192.168.0.1"), known.get, NOON)
+
+
+def test_tokens_of_version_1_are_verified() -> None:
+    operator = Key("O")
+    head, body, _ = old_claims(operator, operator.public, "operator", {}).split(".")
+    with pytest.raises(TrustError, match="V1 signature"):
+        decode(f"{head}.{body}.{operator.sign(b'something else')}", "operator", check_signature)
