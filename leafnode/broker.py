@@ -25,6 +25,7 @@ from leafnode.net.account_claims import ClaimsRequests
 from leafnode.net.figures import Figures
 from leafnode.net.forwarder import Forwarders
 from leafnode.net.links import Links
+from leafnode.net.listening import BACKLOG, Sockets, port_of
 from leafnode.net.monitor import Monitor
 from leafnode.net.process import PortsFile, Signals, feed_watchdog, write_pid_file
 from leafnode.net.server import ClientHost
@@ -41,7 +42,6 @@ from leafnode.stream.surroundings import Limits as JetStreamAccountLimits
 from leafnode.tenants import Connected, Tenants
 
 NS_PER_S = 1_000_000_000
-BACKLOG = 1024  # connections the kernel holds for us; a site's devices all return at once after a power cut
 
 log = logging.getLogger("leafnode")
 
@@ -49,8 +49,10 @@ log = logging.getLogger("leafnode")
 class Broker:
     """Everything of one server. Make it, `start` it, `stop` it."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, sockets: Sockets | None = None) -> None:
+        """`sockets`: where listeners get theirs, when some were handed over."""
         self.config = config
+        self._sockets = sockets or Sockets()
         self.server_id = identity.new_server_id()
         self.server_name = config.server_name or self.server_id
         self.started_ns = self.loaded_ns = time.time_ns()
@@ -145,8 +147,9 @@ class Broker:
                 store_dir=self.store_dir,
                 server=self.server_name,
             )
-        await self.links.start()
+        await self.links.start(self._sockets)
         await self._start_monitor()
+        self._sockets.close_rest()
         log.info("Server is ready")
 
     async def open_store(self, config: JetStreamConfig) -> Storage | None:
@@ -252,21 +255,22 @@ class Broker:
         config = self.config
         port = max(config.port, 0)
         try:
+            listening = self._sockets.listen("client", config.host, port)
             self._listener = await asyncio.get_running_loop().create_server(
-                self.clients.accept, config.host, port, backlog=BACKLOG, reuse_address=True
+                self.clients.accept, sock=listening, backlog=BACKLOG
             )
         except OSError as error:
             raise LeafnodeError(
                 f'Error listening on port: {config.host}:{port}, "{error.strerror or error}"'
             ) from error
-        self.port = self._listener.sockets[0].getsockname()[1]
+        self.port = port_of(listening)
         self.clients.info_fields.update(identity.info_fields(config, self.server_id, self.port))
         log.info("Listening for client connections on %s", identity.shown_address(config.host, self.port))
         if config.websocket.port is not None:
             self.websocket = WebsocketListener(self.clients, config, websocket_authenticator(config))
             if config.leafnodes.port is not None:
                 self.websocket.accept_leaf = self.links.accept
-            await self.websocket.start()
+            await self.websocket.start(self._sockets)
 
     async def _start_monitor(self) -> None:
         config = self.config
@@ -275,10 +279,12 @@ class Broker:
         self.monitor = Monitor(self.figures.routes(), base_path=config.http_base_path)
         self.figures.request_counts = self.monitor.request_counts
         try:
-            self.http_port = await self.monitor.start(config.http_host, config.http_port)
+            listening = self._sockets.listen("monitor", config.http_host, config.http_port)
+            await self.monitor.start(listening)
         except OSError as error:
             where = identity.shown_address(config.http_host, config.http_port)
             raise LeafnodeError(f'Error listening on monitoring port: {where}, "{error.strerror or error}"') from error
+        self.http_port = port_of(listening)
         log.info("Starting http monitor on %s", identity.shown_address(config.http_host, self.http_port))
 
     @property
@@ -393,7 +399,7 @@ class Broker:
 async def serve(config: Config, *, argv0: str) -> int:
     """Run a broker until a signal ends it; returns the exit status: 0 orderly, 1 could not start."""
     notifier = Notifier()
-    broker = Broker(config)
+    broker = Broker(config, Sockets.from_environment(os.environ))
     ports = PortsFile(config.ports_file_dir, Path(argv0).name)
     signals = Signals(on_second=lambda: os._exit(1), on_reload=lambda: broker.reload_soon(ignore))
     broker.on_failure = signals.stop.set

@@ -11,6 +11,7 @@ import time
 from typing import Protocol, cast
 
 from leafnode.net import tracing
+from leafnode.net.listening import peer_address
 from leafnode.wire.trace import Conversation
 
 HIGH_WATER = 1024 * 1024  # bytes waiting in a socket's buffer from which its peer counts as congested
@@ -69,8 +70,8 @@ class Endpoint(asyncio.Protocol):
     @property
     def name(self) -> str:
         """What log lines call it."""
-        address = self.transport.get_extra_info("peername") or ("", 0)
-        return f"{address[0]}:{address[1]} - lid"
+        host, port = peer_address(self.transport)
+        return f"{host}:{port} - lid"
 
     def opened(self) -> None:
         """The socket is there; called once."""

@@ -8,6 +8,7 @@ import asyncio
 from typing import Any, cast
 
 from leafnode.net.endpoint import Endpoint
+from leafnode.net.listening import peer_address
 
 
 class Layer(asyncio.Protocol, asyncio.Transport):
@@ -77,8 +78,8 @@ class Layer(asyncio.Protocol, asyncio.Transport):
 
 
 def peer_of(transport: asyncio.BaseTransport) -> str:
-    address = transport.get_extra_info("peername") or ("?", 0)
-    return f"{address[0]}:{address[1]}"
+    host, port = peer_address(transport)
+    return f"{host or '?'}:{port}"
 
 
 def close_with(endpoint: asyncio.Protocol | None, below: asyncio.Transport, reason: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from leafnode.net.endpoint import Core
 from leafnode.net.frames import FrameLayer
 from leafnode.net.link_endpoint import Limits, LinkEndpoint
+from leafnode.net.listening import peer_address
 from leafnode.route.gate import Gate, Guest, permission_fields
 from leafnode.route.leaf import Leaf, LeafOptions
 
@@ -140,8 +141,7 @@ class LeafConnection(LinkEndpoint):
         self._auth_timer: asyncio.TimerHandle | None = None
 
     def opened(self) -> None:
-        address = self.transport.get_extra_info("peername") or ("", 0)
-        self.peer = (str(address[0]), int(address[1]))
+        self.peer = peer_address(self.transport)
         self.host.links[self.client_id] = self
         self._gate.address = self.peer[0]
         self._gate.wake = self.wake

@@ -15,13 +15,12 @@ from leafnode.net import secrets
 from leafnode.net.endpoint import Endpoint
 from leafnode.net.leaf_listener import LeafConnection, LeafListener
 from leafnode.net.link_endpoint import DEADLINE_SECONDS, Limits
+from leafnode.net.listening import BACKLOG, Sockets, port_of
 from leafnode.net.tls import ServerTls, TlsLayer, client_context
 from leafnode.net.uplink import Reports, Stored, Uplink
 from leafnode.route.account import Account
 from leafnode.route.gate import Guest
 from leafnode.route.leaf import Leaf, LeafOptions
-
-BACKLOG = 1024  # connections the kernel holds for us: all sites return at once when a hub comes back
 
 log = logging.getLogger("leafnode")
 
@@ -88,10 +87,10 @@ class Links:
         self.listener: LeafListener | None = None
         self.port = 0
 
-    async def start(self) -> None:
+    async def start(self, sockets: Sockets) -> None:
         """Raises LeafnodeError when a remote makes no sense or the listener's address cannot be had."""
         if self._config.leafnodes.port is not None:
-            await self._listen(self._config.leafnodes.port)
+            await self._listen(self._config.leafnodes.port, sockets)
         for remote in self._config.leafnodes.remotes:
             if not remote.disabled:
                 self._dial(self._uplink(remote))
@@ -159,7 +158,7 @@ class Links:
 
     # accepting ---------------------------------------------------------------------------------------------------
 
-    async def _listen(self, port: int) -> None:
+    async def _listen(self, port: int, sockets: Sockets) -> None:
         config, rules = self._config, self._config.leafnodes
         tls = listener_tls(rules.tls) if rules.tls else None
         self.listener = listener = LeafListener(
@@ -178,18 +177,15 @@ class Links:
             next_id=self._next_id,
         )
         try:
+            listening = sockets.listen("leaf", rules.host, port)
             self._server = await asyncio.get_running_loop().create_server(
-                (lambda: TlsLayer(tls, listener.accept)) if tls else listener.accept,
-                rules.host,
-                max(port, 0),
-                backlog=BACKLOG,
-                reuse_address=True,
+                (lambda: TlsLayer(tls, listener.accept)) if tls else listener.accept, sock=listening, backlog=BACKLOG
             )
         except OSError as error:
             raise LeafnodeError(
                 f'Error listening on leafnode port: {rules.host}:{port}, "{error.strerror or error}"'
             ) from error
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = port_of(listening)
         log.info("Listening for leafnode connections on %s", identity.shown_address(rules.host, self.port))
 
     def accept(self) -> LeafConnection:

@@ -12,6 +12,7 @@ import contextlib
 import html
 import json
 import logging
+import socket
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
@@ -46,14 +47,9 @@ class Monitor:
         self.request_counts: dict[str, int] = {}
         """Requests by path, of known paths only; /varz shows them."""
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port in use, which matters when `port` asked for any (-1 or 0).
-
-        Raises:
-            OSError: the address cannot be listened on.
-        """
-        self._server = await asyncio.start_server(self._serve, host, max(port, 0), limit=HEAD_MAX)
-        return int(self._server.sockets[0].getsockname()[1])
+    async def start(self, listening: socket.socket) -> None:
+        """Serve who connects to `listening`, which belongs to the monitor from now on."""
+        self._server = await asyncio.start_server(self._serve, sock=listening, limit=HEAD_MAX)
 
     async def close(self) -> None:
         """Stop listening and drop the open connections."""

@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 from leafnode.net import tracing
 from leafnode.net.endpoint import Endpoint
 from leafnode.net.layer import Layer
+from leafnode.net.listening import peer_address
 from leafnode.net.sockets import Gone, Row
 from leafnode.net.tls import ServerTls, TlsLayer
 from leafnode.route.account import Account
@@ -357,8 +358,7 @@ class ClientConnection(Endpoint):
         return f"{self.peer[0]}:{self.peer[1]} - {mark}:{self.session.client_id}{self._about}"
 
     def opened(self) -> None:
-        address = self.transport.get_extra_info("peername") or ("", 0)
-        self.peer = (str(address[0]), int(address[1]))
+        self.peer = peer_address(self.transport)
         host, session = self.host, self.session
         session.wake = self.wake
         session.on_pong = self.on_pong

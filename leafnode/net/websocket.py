@@ -19,6 +19,7 @@ from leafnode.errors import LeafnodeError
 from leafnode.net.endpoint import Endpoint
 from leafnode.net.frames import FrameLayer
 from leafnode.net.layer import peer_of
+from leafnode.net.listening import BACKLOG, Sockets, port_of
 from leafnode.net.server import ClientHost, Entrance
 from leafnode.net.tls import ServerTls, TlsLayer
 from leafnode.route.auth import Authenticator
@@ -26,7 +27,6 @@ from leafnode.wire import upgrade, websocket
 from leafnode.wire.upgrade import Agreed, RequestError, Rules
 from leafnode.wire.websocket import Decoder, Encoder
 
-BACKLOG = 1024  # connections that wait to be accepted
 MESSAGE_SPARE = 64 * 1024  # bytes that a compressed message may hold beyond one largest payload: the lines around it
 
 log = logging.getLogger("leafnode.client")
@@ -81,19 +81,18 @@ class WebsocketListener:
         for name in ("tls", "authenticator", "auth_timeout_s", "ping_interval_s"):
             setattr(self.entrance, name, getattr(fresh, name))
 
-    async def start(self) -> None:
+    async def start(self, sockets: Sockets) -> None:
         """Raises LeafnodeError when the address cannot be had."""
         rules = self.config
         port = max(rules.port or 0, 0)
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                self.accept, rules.host, port, backlog=BACKLOG, reuse_address=True
-            )
+            listening = sockets.listen("websocket", rules.host, port)
+            self._server = await asyncio.get_running_loop().create_server(self.accept, sock=listening, backlog=BACKLOG)
         except OSError as error:
             raise LeafnodeError(
                 f'Unable to listen for websocket connections: {rules.host}:{port}, "{error.strerror or error}"'
             ) from error
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = port_of(listening)
         fields: dict[str, Any] = {"host": rules.host, "port": self.port}
         if self.entrance.tls is not None:
             fields["tls_available"] = True

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leafnode.net import monitor
+from leafnode.net.listening import make, port_of
 from leafnode.net.monitor import Answer, BadRequest, Monitor, boolean, parse_request, whole_number
 
 DEADLINE_S = 5.0
@@ -36,7 +37,9 @@ ROUTES = {"/varz": varz, "/healthz": healthz, "/broken": broken, "/refused": ref
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
     serving = Monitor(ROUTES)
-    yield await serving.start("127.0.0.1", -1)
+    listening = make("127.0.0.1", 0)
+    await serving.start(listening)
+    yield port_of(listening)
     await serving.close()
 
 
@@ -152,8 +155,9 @@ async def test_connections_are_bounded(port: int, monkeypatch: pytest.MonkeyPatc
 
 async def test_close_drops_open_connections() -> None:
     serving = Monitor(ROUTES)
-    port = await serving.start("127.0.0.1", 0)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    listening = make("127.0.0.1", 0)
+    await serving.start(listening)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(listening))
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
     await reader.readuntil(b"\r\n\r\n")
     await serving.close()
