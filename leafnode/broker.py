@@ -367,10 +367,11 @@ class Broker:
         await asyncio.sleep(config.lame_duck_grace_s)
         waiting = list(self.clients.connections.values())
         pause = max(config.lame_duck_duration_s - config.lame_duck_grace_s, 0.0) / max(len(waiting), 1)
-        for connection in waiting:
+        while waiting:
+            connection = waiting.pop(0)
             if not connection.session.closing:
                 connection.session.fail("", "Server Shutdown")
-                await asyncio.sleep(pause)
+                await asyncio.sleep(pause if waiting else 0)
 
     def _stop_listening(self) -> None:
         for listener in (self._listener, self.websocket):

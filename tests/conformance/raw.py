@@ -6,8 +6,8 @@ import socket
 class Wire:
     """One TCP connection to a broker."""
 
-    def __init__(self, port: int, timeout: float = 5.0) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    def __init__(self, port: int, timeout: float = 5.0, *, host: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection((host, port), timeout=timeout)
         self.info = self.until(b"\r\n")
 
     def send(self, data: bytes) -> None:

@@ -31,8 +31,17 @@ def nats_server() -> str:
 class Process:
     """A child process with its output in a file."""
 
-    def __init__(self, argv: Sequence[str], log: Path, *, ready: str = "", cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        log: Path,
+        *,
+        ready: str = "",
+        cwd: Path | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         self.argv = list(argv)
+        self.pass_fds = tuple(pass_fds)
         self.log = log
         self.ready = ready
         self.cwd = cwd
@@ -49,6 +58,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 cwd=self.cwd,
                 env=self._environment(),
+                pass_fds=self.pass_fds,
             )
         if self.ready:
             self._wait_for_line(mark)

@@ -43,24 +43,32 @@ def test_units_are_hardened(unit: Path) -> None:
     assert found["Restart"] == "always"
 
 
+def test_the_sockets_are_those_of_the_example() -> None:
+    config = configure(["-c", str(FOLDER / "leafnode.conf")], {})
+    text = (FOLDER / "leafnode.socket").read_text()
+    wanted = {f"{config.host}:{config.port}", f"{config.http_host}:{config.http_port}"}
+    assert set(re.findall(r"^ListenStream=(.+)$", text, re.MULTILINE)) == wanted
+
+
 def test_the_brokers_store_is_the_units_state_directory() -> None:
     config = configure(["-c", str(FOLDER / "leafnode.conf")], {})
     assert config.jetstream.store_dir == f"/var/lib/{directives(FOLDER / 'leafnode.service')['StateDirectory']}"
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+@pytest.mark.parametrize("unit", [*UNITS, FOLDER / "leafnode.socket"], ids=lambda unit: unit.name)
 def test_systemd_understands_the_unit(unit: Path, tmp_path: Path) -> None:
     """Checked by systemd itself where there is one; its programs need not be installed here."""
     program = shutil.which("systemd-analyze")
     if program is None:
         print("systemd-analyze is not installed: the unit was read, but not verified")
         return
-    text = re.sub(r"^(ExecStart=)/opt/\S+", rf"\g<1>{shutil.which('true')}", unit.read_text(), flags=re.MULTILINE)
-    text = re.sub(r"file:///\S+", "", text)
-    copy = tmp_path / unit.name
-    copy.write_text(text)
+    together = [unit, FOLDER / "leafnode.service"] if unit.suffix == ".socket" else [unit]
+    copies = [tmp_path / each.name for each in together]
+    for each, copy in zip(together, copies, strict=True):
+        text = re.sub(r"^(ExecStart=)/opt/\S+", rf"\g<1>{shutil.which('true')}", each.read_text(), flags=re.MULTILINE)
+        copy.write_text(re.sub(r"file:///\S+", "", text))
     done = subprocess.run(
-        [program, "verify", "--recursive-errors=no", "--man=no", str(copy)],
+        [program, "verify", "--recursive-errors=no", "--man=no", *map(str, copies)],
         capture_output=True, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
     complaints = [line for line in done.stderr.splitlines() if unit.name in line]

@@ -9,6 +9,7 @@ import pytest
 from leafnode.access import authenticator, websocket_authenticator
 from leafnode.config.load import load_text
 from leafnode.net.frames import close_code
+from leafnode.net.listening import Sockets
 from leafnode.net.server import ClientHost
 from leafnode.net.websocket import WebsocketListener
 from leafnode.route.account import Account
@@ -66,7 +67,7 @@ async def start() -> AsyncIterator[Callable[..., Any]]:
 
     async def starter(rules: str = "") -> Site:
         site = Site(rules)
-        await site.listener.start()
+        await site.listener.start(Sockets())
         started.append(site)
         return site
 
