@@ -1,8 +1,8 @@
 """An account: one isolated subject space, its subscriptions, and who gets each message.
 
 `publish` is the complete way. For subjects that come again and again a `Route` remembers the result: which client
-subscriptions get a copy and with which prepared heads. A route is dropped (`stale`) the moment interest changes, so
-whoever kept one must look at that flag before using it.
+subscriptions get a copy and with which prepared heads. Routes, and whatever was built on them (`leafnode.route.known`),
+are forgotten the moment interest changes: whoever looks one up may use it until the next operation.
 
 Rules of delivery (spec client-protocol section 6, leafnode-protocol section 2):
 - every plain subscription gets a copy, one member of each queue group gets one;
@@ -11,22 +11,20 @@ Rules of delivery (spec client-protocol section 6, leafnode-protocol section 2):
   another link to the same remote cluster.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+from leafnode.route.known import Known, Remembered, Route, route_of_stem, route_of_subject
 from leafnode.route.limits import Limits
 from leafnode.route.mapping import Mapping, Mappings
 from leafnode.route.message import Message, Sink, Subscription
-from leafnode.route.subject import is_literal
+from leafnode.route.subject import RESERVED_SUBJECTS, is_literal, literal_start, matches
 from leafnode.route.sublist import Sublist
 
 ROUTES_MAX = 8192  # subjects remembered per account; about 0.5 KB each
-ADMIT_ONE_IN = 16  # of the unknown subjects while that many are remembered: what comes often gets in soon, and
-# subjects that come once (inboxes) do not push out what is in use
+STEMS_MAX = 1024  # and stems of subjects
+FEW_ROUTES = 512  # so many are looked through when a wildcard comes or goes; more are forgotten together
 NO_QUEUES: tuple[bytes, ...] = ()
-
-Appender = Callable[[bytes], None]
 
 
 class Link(Sink, Protocol):
@@ -38,39 +36,6 @@ class Link(Sink, Protocol):
     def forward(self, message: Message, to: bytes, queues: Sequence[bytes], *, plain: bool) -> bool:
         """Send one message over the link; `queues` are the groups its other end must serve."""
         ...
-
-
-class FastSink(Sink, Protocol):
-    """A client connection: what a route may write to without asking."""
-
-    out: list[bytes]
-    takes_headers: bool
-    out_msgs: int
-    out_bytes: int
-
-    def wake(self) -> None: ...
-
-
-class Route:
-    """Where messages of one subject go, as long as interest stays as it is.
-
-    `targets`: (append to the connection's output, `MSG subject sid `) for each receiver when the route consists of
-    plain client subscriptions only; None when each message needs the complete way.
-    """
-
-    __slots__ = ("all_take_headers", "messages", "size", "stale", "subject", "subs", "targets")
-
-    def __init__(self, subject: bytes, subs: tuple[Subscription, ...], *, simple: bool) -> None:
-        self.subject = subject
-        self.subs = subs
-        self.stale = False
-        self.messages = 0  # delivered but not yet counted, and their payload bytes
-        self.size = 0
-        self.targets: list[tuple[Appender, bytes]] | None = None
-        self.all_take_headers = False
-        if simple:
-            self.targets = [(sub.sink.out.append, b"MSG %b %b " % (subject, sub.sid)) for sub in subs]  # type: ignore[attr-defined]
-            self.all_take_headers = all(sub.sink.takes_headers for sub in subs)  # type: ignore[attr-defined]
 
 
 class Matched(NamedTuple):
@@ -89,7 +54,7 @@ class Account:
         """`choose(n)` gives a random number below n."""
         self.name = name
         self.subscriptions = Sublist()
-        self.routes: OrderedDict[bytes, Matched] = OrderedDict()
+        self.routes: Remembered[bytes, Matched] = Remembered(ROUTES_MAX)
         self.interest_listeners: list[Callable[[Subscription, bool], None]] = []
         self.mappings: Mappings | None = None
         self.is_bridged = False  # imports services: whoever publishes says who it is, in `asker`
@@ -98,7 +63,8 @@ class Account:
         self.limits = Limits()
         self.connections = 0  # clients
         self.leafnodes = 0  # links that others dialled
-        self._unknown = 0  # subjects met that were not remembered
+        self._stems: Remembered[bytes, Route | None] = Remembered(STEMS_MAX)
+        self._known: dict[tuple[int, bool], Known] = {}
         self._choose = choose
 
     # interest ----------------------------------------------------------------------------------------------------
@@ -116,18 +82,39 @@ class Account:
             for listener in self.interest_listeners:
                 listener(sub, False)
 
-    def forget_routes(self, subject: bytes) -> None:
-        if is_literal(subject):
-            known = self.routes.pop(subject, None)
-            if known is not None:
-                known.route.stale = True
-        else:
+    def forget_routes(self, pattern: bytes) -> None:
+        """Interest in the subjects of a pattern has changed."""
+        if is_literal(pattern):
+            changed = self.routes.pop(pattern, None)
+            if changed is not None and changed.route.prepared:
+                self._forget_lines()
+            return
+        self._stems.clear()
+        if len(self.routes) > FEW_ROUTES:
             self.forget_all_routes()
+            return
+        start = literal_start(pattern)
+        concerned = [s for s in self.routes if s.startswith(start) and matches(pattern, s)]
+        prepared = [self.routes.pop(subject).route.prepared for subject in concerned]
+        if any(prepared):
+            self._forget_lines()
 
     def forget_all_routes(self) -> None:
-        for known in self.routes.values():
-            known.route.stale = True
         self.routes.clear()
+        self._stems.clear()
+        self._forget_lines()
+
+    def _forget_lines(self) -> None:
+        for known in self._known.values():
+            known.lines.clear()
+
+    def known(self, max_payload: int, *, takes_headers: bool) -> Known:
+        """What publishers under these rules share."""
+        rules = (max_payload, takes_headers)
+        found = self._known.get(rules)
+        if found is None:
+            found = self._known[rules] = Known(max_payload, takes_headers=takes_headers)
+        return found
 
     def has_interest(self, subject: bytes, queue: bytes = b"") -> bool:
         """Whether somebody would get a message on a literal subject: a plain subscription, or, when a queue is
@@ -147,7 +134,7 @@ class Account:
         plain: list[Subscription] = []
         links: dict[Link, None] = {}
         groups: dict[bytes, list[Subscription]] = {}
-        simple = self.mappings is None or not self.mappings.concerns(subject)
+        simple = self._is_free(subject)
         for sub in self.subscriptions.match(subject):
             if sub.queue:
                 groups.setdefault(sub.queue, []).append(sub)
@@ -155,35 +142,58 @@ class Account:
                 links[sub.sink] = None  # type: ignore[index]
             else:
                 plain.append(sub)
-                simple = simple and sub.max == 0 and sub.is_client and not sub.filtered
+                simple = simple and _is_simple(sub)
         simple = simple and not links and not groups
         queues = tuple(tuple(group) for group in groups.values())
-        route = Route(subject, tuple(plain), simple=simple)
+        route = route_of_subject(subject, tuple(plain), simple=simple)
         matched = Matched(route.subs, tuple(links), queues, route)
-        if len(self.routes) >= ROUTES_MAX:
-            self._unknown += 1
-            if self._unknown % ADMIT_ONE_IN:
-                route.stale = True  # used once, remembered by nobody
-                return matched
-            self.routes.popitem(last=False)[1].route.stale = True
-        self.routes[subject] = matched
+        if self._has_room():
+            self.routes[subject] = matched
         return matched
 
-    def plain_clients(self, subject: bytes) -> list[Subscription] | None:
-        """Who gets a message of a subject that need not be remembered, if they are plain client subscriptions only.
+    def _is_free(self, subject: bytes) -> bool:
+        """Whether anybody may publish to it, and it is what is published to that receivers are shown."""
+        if subject.startswith(RESERVED_SUBJECTS):
+            return False
+        return self.mappings is None or not self.mappings.concerns(subject)
 
-        None: ask `match`, because something is not that simple or there is room to remember the answer.
+    def _has_room(self) -> bool:
+        """For one more route. When there was none for long, everything is forgotten: that makes some."""
+        if len(self.routes) >= ROUTES_MAX:
+            if not self.routes.is_outdated():
+                return False
+            self.forget_all_routes()
+        return True
+
+    def route(self, subject: bytes) -> Route | None:
+        """Of a subject that is remembered or can be; None: `stem_route` or `plain_clients` may help."""
+        known = self.routes.get(subject)
+        if known is None:
+            if not self._has_room():
+                return None
+            known = self._resolve(subject)
+        return known.route
+
+    def stem_route(self, stem: bytes) -> Route | None:
+        """Of every subject that has one token more than a stem (which ends with its dot), unless somebody subscribed
+        to that very subject; None if they do not all go to the same client subscriptions, or need the complete way.
         """
-        if len(self.routes) < ROUTES_MAX or (self.mappings is not None and self.mappings.concerns(subject)):
-            return None
-        self._unknown += 1
-        if not self._unknown % ADMIT_ONE_IN:
+        if stem in self._stems:
+            return self._stems[stem]
+        route: Route | None = None
+        if not stem.startswith(RESERVED_SUBJECTS) and (self.mappings is None or not self.mappings.concerns_below(stem)):
+            subs = self.subscriptions.match_below(stem)
+            if subs is not None and all(_is_simple(sub) for sub in subs):
+                route = route_of_stem(tuple(subs))
+        self._stems.admit(stem, route)
+        return route
+
+    def plain_clients(self, subject: bytes) -> list[Subscription] | None:
+        """Who gets a message of a subject that is not remembered, if they are plain client subscriptions only."""
+        if not self._is_free(subject):
             return None
         subs = self.subscriptions.match(subject)
-        for sub in subs:
-            if sub.queue or sub.max or sub.filtered or not sub.is_client:
-                return None
-        return subs
+        return subs if all(_is_simple(sub) for sub in subs) else None
 
     def publish(
         self,
@@ -293,6 +303,11 @@ class Account:
 class _Served(NamedTuple):
     local: int
     links: dict[Link, list[bytes]]
+
+
+def _is_simple(sub: Subscription) -> bool:
+    """A client gets every message of it, and nothing has to be asked or counted down."""
+    return sub.is_client and not (sub.queue or sub.max or sub.filtered)
 
 
 def _may_go(link: Sink, origin: Sink | None) -> bool:

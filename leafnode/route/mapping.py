@@ -8,7 +8,7 @@ Applied once, to what clients and leaf links publish, before anybody is looked f
 
 from collections.abc import Callable, Iterable, Sequence
 
-from leafnode.route.subject import is_literal
+from leafnode.route.subject import is_literal, literal_start
 from leafnode.route.transform import Transform, TransformError
 
 WHOLE_PERCENT = 100
@@ -31,7 +31,7 @@ class Mapping:
             TransformError: a destination that cannot be filled.
         """
         self.source = source.encode()
-        self.prefix = _literal_start(self.source)
+        self.prefix = literal_start(self.source)
         self._choose = choose
         self._turn = 0
         self._shares: list[tuple[int, Transform]] = []  # (sum of percents up to and with it, where to)
@@ -75,6 +75,12 @@ class Mappings:
         """False: `apply` would give the same subject; True: perhaps not."""
         return subject in self._literal or subject.startswith(self._prefixes)
 
+    def concerns_below(self, stem: bytes) -> bool:
+        """Whether it may concern some subject that begins with a stem, which ends with a dot."""
+        if any(subject.startswith(stem) for subject in self._literal):
+            return True
+        return any(stem.startswith(prefix) or prefix.startswith(stem) for prefix in self._prefixes)
+
     def apply(self, subject: bytes) -> bytes:
         """Where a message of this subject goes: the same object if no mapping is about it, DROPPED for nowhere."""
         literal = self._literal.get(subject)
@@ -87,12 +93,3 @@ class Mappings:
                     if found is not None:
                         return found
         return subject
-
-
-def _literal_start(pattern: bytes) -> bytes:
-    """What every subject of a pattern begins with."""
-    tokens = pattern.split(b".")
-    for position, token in enumerate(tokens):
-        if token in (b"*", b">"):
-            return b"".join(before + b"." for before in tokens[:position])
-    return pattern

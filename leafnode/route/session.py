@@ -1,45 +1,30 @@
 """A client connection without its socket: bytes in with `receive`, bytes out of `take_output`.
 
-The path of a published message, fastest first; each falls through to the next, and all do the same:
-
-1. a whole control line seen before (`PUB sensors.7 42`): one look into a dict gives who gets it and the prepared
-   `MSG` lines; two list appends a receiver. Frames that begin with the same line are alike in length, so a row of
-   them is found by one regular expression and cut by stride;
-2. a subject seen before: the rest of the frame (reply, size, payload) is forwarded as it came, for `MSG` and `PUB`
-   end alike; one slice, two appends a receiver;
-3. anything else: parsed, checked, published to the account.
+Operations are parsed, checked and carried out here, one by one: the complete way. What clients under no special rules
+publish goes by the fast ways where it can (`leafnode.route.fast`), with the same effect.
 
 `receive` never raises and never waits. What the shell must do it learns from `closing` and from `wake`.
 Source: spec client-protocol sections 1 to 10.
 """
 
 import json
-import re
 from collections.abc import Callable
 from typing import Protocol
 
 from leafnode.errors import ProtocolError
-from leafnode.route.account import Account, Appender, Route
+from leafnode.route.account import Account
 from leafnode.route.auth import User
+from leafnode.route.fast import CR, LF, FastWays
+from leafnode.route.known import FastSink
 from leafnode.route.limits import lowest
 from leafnode.route.message import Message, Subscription
 from leafnode.route.permissions import REMEMBERED_MAX, Permissions, ReplyBudget
-from leafnode.route.subject import is_publishable, is_valid
+from leafnode.route.subject import RESERVED_REPLIES, RESERVED_SUBJECTS, is_publishable, is_valid
 from leafnode.wire import control, headers
 from leafnode.wire.backlog import Backlog
 from leafnode.wire.control import CRLF, parse_client
 
-LINES_MAX = 2048  # whole control lines a connection remembers; about 0.5 KB each
-SEEN_MAX = 4096  # lines seen once: only what comes again is worth preparing
-ROW_MIN = 8  # messages with the same line after which a whole row is looked for
-ROWS_MAX = 64  # lines for which a connection keeps a regular expression; compiling one costs as much as 500 messages
 TOO_MANY_CONNECTIONS = "maximum account active connections exceeded"
-RESERVED_REPLIES = (b"$JS.ACK.", b"_R_.", b"_GR_.")
-RESERVED_SUBJECTS = (b"$NRG.", b"_GR_.")  # between servers of a cluster, which clients must not pretend to be
-CR, LF = 13, 10
-
-# size of the payload with its line end, route, prepared heads, size without line end
-Line = tuple[int, Route, list[tuple[Appender, bytes]], int]
 
 
 class Host(Protocol):
@@ -88,16 +73,10 @@ class Session:
         self.verbose = self.pedantic = self.echo = True
         self.takes_headers = self.no_responders = False
         self.protocol = 0
-        # input
         self._backlog = Backlog()
-        # caches
         self.fast = True  # False: the complete way for everything (the property test compares both)
-        self._remembers = False
-        self._lines: dict[bytes, Line] = {}
-        self._seen: set[bytes] = set()
-        self._rows: dict[bytes, re.Pattern[bytes]] = {}
-        self._touched: list[Route] = []  # routes with something to count
-        self._fed: set[Session] = set()  # who got something in this turn
+        self.fed: set[FastSink] = set()
+        self._ways: FastWays | None = None  # None: each message needs thought
         self.congested = False  # set by the shell: the socket takes less than we write
         self.slowed = False  # one of our receivers is congested: the shell lets us wait a moment
         self._may_publish: dict[bytes, bool] = {}
@@ -123,200 +102,40 @@ class Session:
             position, need = len(data), 0
         if position < len(data) and not self.closing:
             self._backlog.keep(data[position:], need)
-        if self._fed:
-            for fed in self._fed:
-                fed.wake()
-                self.slowed = self.slowed or fed.congested
-            self._fed.clear()
+        if self.fed:
+            for sink in self.fed:
+                sink.wake()
+                self.slowed = self.slowed or sink.congested
+            self.fed.clear()
 
-    def _consume(self, data: bytes) -> tuple[int, int]:  # noqa: C901, PLR0915 (a call a message would cost too much)
+    def _consume(self, data: bytes) -> tuple[int, int]:
         """Work off all complete operations; returns where it stopped and how many bytes it needs from there."""
         position = 0
         end = len(data)
-        find = data.find
-        known = self._lines.get
-        last: Line | None = None
-        run = 0  # messages in a row with the same line
         while True:
-            after = find(b"\n", position) + 1
+            if self._ways is not None:
+                position, need = self._ways.advance(data, position)
+                if need:
+                    return position, need
+            after = data.find(b"\n", position) + 1
             if not after:
-                self._settle(last, run)
                 return self._incomplete_line(end, position)
-            line = data[position:after]
-            hit = known(line)
-            if hit is not None:
-                size, route, targets, _ = hit
-                stop = after + size
-                if stop > end:
-                    self._settle(last, run)
-                    return position, stop - position
-                if not route.stale and data[stop - 1] == LF and data[stop - 2] == CR:
-                    body = data[after:stop]
-                    for append, head in targets:
-                        append(head)
-                        append(body)
-                    position = stop
-                    if hit is last:
-                        run += 1
-                        if run == ROW_MIN:
-                            position = self._row(line, hit, data, stop)
-                            run += (position - stop) // (size + len(line))
-                        continue
-                    if run:
-                        assert last is not None
-                        before = last[1]
-                        if not before.messages:
-                            self._touched.append(before)
-                        before.messages += run
-                        before.size += run * last[3]
-                    last = hit
-                    run = 1
-                    continue
-                del self._lines[line]
-            if run:
-                self._note(last, run)
-                run = 0
-            stop = self._forward_known_subject(line, data, position, after, end) if self._remembers else 0
-            if not stop:
-                self._settle(None, 0)
-                stop = self._operation(line, data, after, end)
-                if self.closing:
-                    return end, 0
+            stop = self._operation(data[position:after], data, after, end)
+            if self.closing:
+                return end, 0
             if stop > end:
-                self._settle(None, 0)
                 return position, stop - position
             position = stop
-
-    def _row(self, line: bytes, hit: Line, data: bytes, position: int) -> int:
-        """All frames from here on that begin with the same line, at once; returns where they end."""
-        pattern = self._rows.get(line)
-        size, _, targets, payload = hit
-        if pattern is None:
-            if len(self._rows) >= ROWS_MAX:
-                return position
-            pattern = re.compile(b"(?:%b.{%d}\r\n)*+" % (re.escape(line), payload), re.DOTALL)
-            self._rows[line] = pattern
-        found = pattern.match(data, position)
-        stop = found.end() if found else position
-        if targets and stop > position:
-            bodies = [data[i : i + size] for i in range(position + len(line), stop, size + len(line))]
-            for append, head in targets:
-                append(head)
-                append(head.join(bodies))
-        return stop
-
-    def _note(self, line: Line | None, run: int) -> None:
-        """Remember what is to be counted."""
-        assert line is not None
-        route = line[1]
-        if not route.messages:
-            self._touched.append(route)
-        route.messages += run
-        route.size += run * line[3]
-
-    def _settle(self, line: Line | None, run: int) -> None:
-        """Count what the fast ways delivered: nobody may look at a counter before."""
-        if run:
-            self._note(line, run)
-        fed = self._fed
-        for route in self._touched:
-            messages, size = route.messages, route.size
-            route.messages = route.size = 0
-            self.in_msgs += messages
-            self.in_bytes += size
-            for sub in route.subs:
-                sub.delivered += messages
-                sink: Session = sub.sink  # type: ignore[assignment]
-                sink.out_msgs += messages
-                sink.out_bytes += size
-                fed.add(sink)
-        self._touched.clear()
 
     def _incomplete_line(self, end: int, position: int) -> tuple[int, int]:
         if end - position > self.host.max_control_line:
             raise ProtocolError("maximum control line exceeded", "Maximum Control Line Exceeded")
         return position, 0
 
-    def _forward_known_subject(self, line: bytes, data: bytes, position: int, after: int, end: int) -> int:
-        """Second way: the subject is known, the rest goes out as it came. 0: not possible; else where it ends."""
-        args = line.split(b" ")
-        count = len(args)
-        if args[0] != b"PUB" or not 3 <= count <= 4:  # odd spacing makes empty arguments: refused below
-            return 0
-        number = args[-1][:-2]
-        if not number.isdigit() or line[-2] != CR:
-            return 0
-        size = int(number)
-        if size > self.max_payload >= 0:
-            return 0
-        if count == 4 and (not args[2] or b"\t" in args[2] or args[2].startswith(RESERVED_REPLIES)):
-            return 0
-        stop = after + size + 2
-        if stop > end:
-            return stop
-        if data[stop - 1] != LF or data[stop - 2] != CR:
-            return 0
-        subject = args[1]
-        account = self.account
-        assert account is not None
-        matched = account.routes.get(subject)
-        if matched is None:
-            return stop if self._forward_once(subject, data[position + 5 + len(subject) : stop], size) else 0
-        route = matched.route
-        targets = route.targets
-        if not targets:
-            return 0
-        body = data[position + 5 + len(subject) : stop]
-        for append, head in targets:
-            append(head)
-            append(body)
-        if not route.messages:
-            self._touched.append(route)
-        route.messages += 1
-        route.size += size
-        if count == 3:
-            self._remember(line, route, size)
-        return stop
-
-    def _forward_once(self, subject: bytes, body: bytes, size: int) -> bool:
-        """As above for a subject that is not worth remembering; False if it needs the complete way."""
-        assert self.account is not None
-        subs = self.account.plain_clients(subject)
-        if not subs or subject.startswith(RESERVED_SUBJECTS):
-            return False
-        self.in_msgs += 1
-        self.in_bytes += size
-        for sub in subs:
-            sink: Session = sub.sink  # type: ignore[assignment]
-            sink.out += (b"MSG %b %b " % (subject, sub.sid), body)
-            sub.delivered += 1
-            sink.out_msgs += 1
-            sink.out_bytes += size
-            self._fed.add(sink)
-        return True
-
-    def _remember(self, line: bytes, route: Route, size: int, header_size: int = -1) -> None:
-        """Prepare the first way for a line that comes for the second time."""
-        if line not in self._seen:
-            if len(self._seen) >= SEEN_MAX:
-                self._seen.clear()
-            self._seen.add(line)
-            return
-        if len(self._lines) >= LINES_MAX:
-            self._lines.clear()
-        targets = route.targets or ()
-        if header_size < 0:
-            tail = b"%d\r\n" % size
-            heads = [(append, head + tail) for append, head in targets]
-        else:
-            tail = b"%d %d\r\n" % (header_size, size)
-            heads = [(append, b"H" + head + tail) for append, head in targets]
-        self._lines[line] = (size + 2, route, heads, size)
-
     # the complete way --------------------------------------------------------------------------------------------
 
     def _operation(self, line: bytes, data: bytes, after: int, end: int) -> int:
-        """Third way. Returns where the operation ends; beyond `end` if its payload is not there yet."""
+        """The complete way. Returns where the operation ends; beyond `end` if its payload is not there yet."""
         if len(line) > self.host.max_control_line + 8:  # the limit is on the arguments
             raise ProtocolError("maximum control line exceeded", "Maximum Control Line Exceeded")
         op = parse_client(line)
@@ -367,10 +186,10 @@ class Session:
         message = Message(op.subject, op.reply, data[after:split], data[split : stop - 2])
         self.in_msgs += 1
         self.in_bytes += op.size
-        self._publish(message, line, op)
+        self._publish(message, op)
         return stop
 
-    def _publish(self, message: Message, line: bytes, op: control.Pub) -> None:
+    def _publish(self, message: Message, op: control.Pub) -> None:
         account = self.account
         assert account is not None
         if self.pedantic and not is_publishable(op.subject):
@@ -388,18 +207,6 @@ class Session:
             account.asker = None
         if not reached and message.reply and self.no_responders:
             self._answer_no_responders(message)
-        if self._remembers and not message.reply:
-            self._maybe_remember(message, line, op, account)
-
-    def _maybe_remember(self, message: Message, line: bytes, op: control.Pub, account: Account) -> None:
-        """Prepare the first way for this line, if its route is one that can be prepared."""
-        if message.subject is not op.subject and message.subject != op.subject:
-            return  # mapped
-        route = account.match(message.subject).route
-        if route.targets is None or (op.header_size > 0 and not route.all_take_headers):
-            return
-        if op.header_size != 0:
-            self._remember(line, route, op.size, op.header_size)
 
     def _allowed(self, message: Message) -> bool:
         reply = message.reply
@@ -491,7 +298,6 @@ class Session:
         responses = user.permissions.responses if user.permissions else None
         self._replies = ReplyBudget(responses) if responses else None
         self.forget_routes()
-        self._remembers = self.fast and self.echo and not (self.verbose or self.pedantic or self._permissions)
 
     def renew(self, user: User) -> None:
         """The same user under new rules: subscriptions that they do not allow are dropped, with the error of a refusal.
@@ -511,9 +317,13 @@ class Session:
 
     def forget_routes(self) -> None:
         """After a change of rules: nothing prepared may be used any more."""
-        self._lines.clear()
         self._may_publish.clear()
         self._take_limits()
+        self._ways = None
+        is_plain = not (self.verbose or self.pedantic or self._permissions)
+        if self.fast and self.echo and is_plain and self.account is not None:
+            known = self.account.known(self.max_payload, takes_headers=self.takes_headers)
+            self._ways = FastWays(self, self.account, known)
 
     def _take_limits(self) -> None:
         """Of the server, the account and the user the lowest."""
@@ -655,7 +465,6 @@ class Session:
         self._forget_subscriptions()
         if self.account is not None:
             self.account.connections -= 1
-        self._lines.clear()
         self._backlog.clear()
         self.wake()
 

@@ -4,6 +4,8 @@ Tokens separated by dots; `*` stands for exactly one token, `>` for one or more 
 when they are the whole token.
 """
 
+RESERVED_SUBJECTS = (b"$NRG.", b"_GR_.")  # between servers of a cluster, which clients must not pretend to be
+RESERVED_REPLIES = (b"$JS.ACK.", b"_R_.", b"_GR_.")
 _FORBIDDEN = frozenset(b" \t\r\n\f")
 
 
@@ -21,6 +23,15 @@ def is_literal(subject: bytes) -> bool:
         return True
     tokens = subject.split(b".")
     return b"*" not in tokens and b">" not in tokens
+
+
+def literal_start(pattern: bytes) -> bytes:
+    """What every subject of a pattern begins with."""
+    tokens = pattern.split(b".")
+    for position, token in enumerate(tokens):
+        if token in (b"*", b">"):
+            return b"".join(before + b"." for before in tokens[:position])
+    return pattern
 
 
 def is_publishable(subject: bytes) -> bool:

@@ -25,18 +25,32 @@ class _Node:
         return not (self.branches or self.subs or self.rest)
 
 
+def _below(nodes: list[_Node], token: bytes) -> list[_Node]:
+    """One level down: what a literal token leads to."""
+    deeper: list[_Node] = []
+    for node in nodes:
+        below = node.branches.get(token)
+        if below is not None:
+            deeper.append(below)
+        if token != b"*":
+            below = node.branches.get(b"*")
+            if below is not None:
+                deeper.append(below)
+    return deeper
+
+
 class Sublist:
     """All subscriptions of one account. `match` and `all` give them in the order in which they were made."""
 
     def __init__(self) -> None:
-        self._literal: dict[bytes, dict[Subscription, None]] = {}
+        self.literal: dict[bytes, dict[Subscription, None]] = {}  # subject -> its subscriptions without wildcards
         self._root = _Node()
         self._wild = 0
         self.count = 0
 
     def insert(self, sub: Subscription) -> None:
         if is_literal(sub.subject):
-            self._literal.setdefault(sub.subject, {})[sub] = None
+            self.literal.setdefault(sub.subject, {})[sub] = None
         else:
             self._place(sub.subject)[sub] = None
             self._wild += 1
@@ -53,12 +67,12 @@ class Sublist:
     def remove(self, sub: Subscription) -> bool:
         """Forget one subscription; False if it was not there."""
         if is_literal(sub.subject):
-            subs = self._literal.get(sub.subject)
+            subs = self.literal.get(sub.subject)
             if subs is None or sub not in subs:
                 return False
             del subs[sub]
             if not subs:
-                del self._literal[sub.subject]
+                del self.literal[sub.subject]
         elif self._remove_wild(sub):
             self._wild -= 1
         else:
@@ -91,23 +105,15 @@ class Sublist:
 
     def match(self, subject: bytes) -> list[Subscription]:
         """Every subscription whose pattern covers the subject. Wildcards in `subject` are ordinary tokens."""
-        exact = self._literal.get(subject)
+        exact = self.literal.get(subject)
         found = list(exact) if exact else []
         if self._wild:
             nodes = [self._root]
             for token in subject.split(b"."):
-                deeper: list[_Node] = []
                 for node in nodes:
                     if node.rest:
                         found.extend(node.rest)
-                    below = node.branches.get(token)
-                    if below is not None:
-                        deeper.append(below)
-                    if token != b"*":
-                        below = node.branches.get(b"*")
-                        if below is not None:
-                            deeper.append(below)
-                nodes = deeper
+                nodes = _below(nodes, token)
                 if not nodes:
                     break
             for node in nodes:
@@ -115,9 +121,29 @@ class Sublist:
                     found.extend(node.subs)
         return found
 
+    def match_below(self, stem: bytes) -> list[Subscription] | None:
+        """Every wildcard subscription that covers a subject of one token more than a stem (which ends with its dot),
+        whatever that token is; None if it depends on the token. Subscriptions in `literal` come on top."""
+        found: list[Subscription] = []
+        nodes = [self._root]
+        for token in stem.split(b".")[:-1]:
+            for node in nodes:
+                found.extend(node.rest)
+            nodes = _below(nodes, token)
+        for node in nodes:
+            found.extend(node.rest)
+        for node in nodes:
+            for token, below in node.branches.items():
+                if not below.subs:
+                    continue
+                if token != b"*":
+                    return None
+                found.extend(below.subs)
+        return found
+
     def all(self) -> list[Subscription]:
         """A copy of every subscription, for bursts of interest and for monitoring."""
-        found = [sub for subs in self._literal.values() for sub in subs]
+        found = [sub for subs in self.literal.values() for sub in subs]
         nodes = [self._root]
         while nodes:
             node = nodes.pop()

@@ -14,6 +14,7 @@ from leafnode.errors import ProtocolError
 
 UNKNOWN = "Unknown Protocol Operation"
 CRLF = b"\r\n"
+SIZE_DIGITS_MAX = 9  # a longer number is none (nats-server)
 
 
 class Pub(NamedTuple):
@@ -154,8 +155,8 @@ def _malformed(what: str) -> NoReturn:
 
 
 def size_of(text: bytes) -> int:
-    """A byte count; only digits, or the connection closes without a word."""
-    if not text.isdigit():
+    """A byte count; up to nine digits, or the connection closes without a word."""
+    if not text.isdigit() or len(text) > SIZE_DIGITS_MAX:
         _malformed("size")
     return int(text)
 
@@ -192,7 +193,7 @@ def _unsub(args: list[bytes]) -> Unsub:
     if len(args) == 1:
         return Unsub(args[0], 0)
     if len(args) == 2:  # a maximum that is no number counts as none
-        return Unsub(args[0], int(args[1]) if args[1].isdigit() else 0)
+        return Unsub(args[0], int(args[1]) if args[1].isdigit() and len(args[1]) <= SIZE_DIGITS_MAX else 0)
     _malformed("UNSUB")
 
 

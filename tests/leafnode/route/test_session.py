@@ -1,5 +1,7 @@
 """A client connection as a conversation, without sockets (spec client-protocol)."""
 
+from typing import NamedTuple
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -205,28 +207,57 @@ def test_the_end_of_a_session_takes_its_interest_away() -> None:
     assert host.account.subscriptions.count == 0
 
 
-SUBJECTS = st.sampled_from([b"a", b"a.b", b"c", b"in.1"])
-PATTERNS = st.sampled_from([b"a", b"a.*", b">", b"c", b"in.*"])
-BODIES = st.binary(max_size=20)
-OPERATIONS = st.one_of(
+SUBJECTS = st.sampled_from([b"a", b"a.b", b"c", b"in.1", b"$NRG.x", *(b"s.%d" % n for n in range(6))])
+REPLIES = st.sampled_from([b"in.1", b"in.2", b"9", b"$JS.ACK.x", b"_R_.x", b"x\vy"])
+PATTERNS = st.sampled_from([b"a", b"a.*", b">", b"c", b"in.*", b"s.*", b"s.3", b"*.4"])
+BODIES = st.one_of(st.binary(max_size=20), st.sampled_from([b"x", b"\r\n", b"x\r\nPUB s.1 1\r\n", b"PUB a 3\r\n"]))
+HEAD = b"NATS/1.0\r\n\r\n"
+PUBLISHED = st.one_of(
     st.builds(lambda s, p: b"PUB %b %d\r\n%b\r\n" % (s, len(p), p), SUBJECTS, BODIES),
-    st.builds(lambda s, p: b"PUB %b in.1 %d\r\n%b\r\n" % (s, len(p), p), SUBJECTS, BODIES),
+    st.builds(lambda s, r, p: b"PUB %b %b %d\r\n%b\r\n" % (s, r, len(p), p), SUBJECTS, REPLIES, BODIES),
+    st.builds(lambda s, p: b"HPUB %b 12 %d\r\n%b%b\r\n" % (s, len(p) + 12, HEAD, p), SUBJECTS, BODIES),
+    st.builds(
+        lambda s, r, p: b"HPUB %b %b 12 %d\r\n%b%b\r\n" % (s, r, len(p) + 12, HEAD, p), SUBJECTS, REPLIES, BODIES
+    ),
+)
+ROWS = st.builds(lambda frames, times: frames * times, st.lists(PUBLISHED, min_size=1, max_size=4), st.integers(1, 9))
+OTHERS = st.one_of(
     st.builds(lambda s, p: b"PUB  %b  %d \r\n%b\r\n" % (s, len(p), p), SUBJECTS, BODIES),
-    st.builds(lambda s, p: b"HPUB %b 12 %d\r\nNATS/1.0\r\n\r\n%b\r\n" % (s, len(p) + 12, p), SUBJECTS, BODIES),
+    st.builds(lambda s, p: b"PUB %b 00%d\r\n%b\r\n" % (s, len(p), p), SUBJECTS, BODIES),
     st.builds(
         lambda p, i, q: b"SUB %b %b%d\r\n" % (p, q, i), PATTERNS, st.integers(1, 5), st.sampled_from([b"", b"q "])
     ),
     st.builds(lambda i, m: b"UNSUB %d %d\r\n" % (i, m), st.integers(1, 5), st.integers(0, 4)),
     st.just(b"PING\r\n"),
-    st.just(b"PUB a 3\r\nabcd\r\n"),
 )
+ODD = [
+    b"PUB a 3\r\nabcd\r\n",
+    b"PUB a\vb 1\r\nx\r\n",
+    b"PUB s.1 1\nx\r\n",
+    CONNECT,
+    b"HPUB a 14 13\r\nNATS/1.0\r\n\r\nx\r\n",
+]
+OPERATIONS = st.one_of(ROWS, ROWS, st.lists(OTHERS, min_size=1, max_size=1), st.lists(st.sampled_from(ODD), max_size=1))
 
 
-def play(operations: list[bytes], sizes: list[int], *, fast: bool) -> tuple[bytes, bytes, bool, list[int]]:
-    """One client plays the operations, another listens to everything."""
+class Effect(NamedTuple):
+    said: tuple[bytes, ...]
+    """By the player, by a listener, by another."""
+    closed: bool
+    counts: tuple[int, ...]
+
+
+LISTENERS = (b"SUB > 1\r\nSUB a.> 2\r\n", b"SUB s.* 1\r\nSUB s.2 2\r\nSUB a.b 3\r\n")
+
+
+def play(
+    operations: list[bytes], sizes: list[int], *, fast: bool, listeners: tuple[bytes, bytes] = LISTENERS
+) -> Effect:
+    """One client plays the operations, two others listen."""
     host = FakeHost()
-    listener = host.client()
-    listener.receive(b"SUB > 1\r\nSUB a.> 2\r\n")
+    listener, other = host.client(), host.client()
+    listener.receive(listeners[0])
+    other.receive(listeners[1])
     player = host.client(fast=fast)
     stream = b"".join(operations)
     position, turn = 0, 0
@@ -235,16 +266,89 @@ def play(operations: list[bytes], sizes: list[int], *, fast: bool) -> tuple[byte
         player.receive(stream[position : position + step])
         position += step
         turn += 1
-    counts = [player.in_msgs, player.in_bytes, listener.out_msgs, listener.out_bytes]
-    return said(player), said(listener), player.closing, counts
+    sessions = (player, listener, other)
+    counts = [player.in_msgs, player.in_bytes]
+    for session in sessions:
+        counts += [session.out_msgs, session.out_bytes, *(sub.delivered for sub in session.subs.values())]
+    return Effect(tuple(said(session) for session in sessions), player.closing, tuple(counts))
 
 
-@given(st.lists(OPERATIONS, max_size=30), st.lists(st.integers(1, 60), min_size=1, max_size=10))
-def test_any_chunking_and_either_way_has_the_same_effect(operations: list[bytes], sizes: list[int]) -> None:
+CHUNKS = st.lists(st.integers(1, 60), min_size=1, max_size=10)
+
+
+@given(st.lists(OPERATIONS, max_size=12), CHUNKS)
+def test_any_chunking_and_either_way_has_the_same_effect(rows: list[list[bytes]], sizes: list[int]) -> None:
+    operations = [frame for row in rows for frame in row]
     complete = play(operations, [1 << 20], fast=False)
     assert play(operations, sizes, fast=True) == complete
     assert play(operations, [1 << 20], fast=True) == complete
     assert play(operations, [1], fast=False) == complete
+
+
+@pytest.mark.parametrize("most", [1, 4, 1000])
+@given(st.lists(OPERATIONS, max_size=12))
+def test_the_fast_ways_are_right_at_their_limits(most: int, rows: list[list[bytes]]) -> None:
+    """Rows from the second frame on, and next to no memory: everything is forgotten and learned again all the time."""
+    operations = [frame for row in rows for frame in row]
+    complete = play(operations, [1 << 20], fast=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("leafnode.route.fast.ROW_MIN", 2)
+        patch.setattr("leafnode.route.fast.PAUSE_MAX", 2)
+        patch.setattr("leafnode.route.known.COMPILE_WORTH", 0)
+        patch.setattr("leafnode.route.known.PATIENCE", 2)
+        patch.setattr("leafnode.route.account.FEW_ROUTES", most // 2)
+        for limit in (
+            "account.ROUTES_MAX",
+            "account.STEMS_MAX",
+            "known.LINES_MAX",
+            "known.SEEN_MAX",
+            "known.SIZES_MAX",
+        ):
+            patch.setattr(f"leafnode.route.{limit}", most)
+        assert play(operations, [1 << 20], fast=True) == complete
+        assert play(operations, [100], fast=True) == complete
+
+
+def frames(*starts: bytes, times: int = 12) -> list[bytes]:
+    """So many rounds of frames that begin like this, with payloads of a few sizes."""
+    bodies = [b"x" * (n % 3) for n in range(len(starts) * times)]
+    return [b"%b %d\r\n%b\r\n" % (starts[n % len(starts)], len(body), body) for n, body in enumerate(bodies)]
+
+
+S = [b"PUB s.%d" % n for n in range(8)]
+ONE_WIDE = (b"SUB s.* 1\r\n", b"")
+ROW_CASES: dict[str, tuple[tuple[bytes, bytes], list[bytes]]] = {
+    "one stem": (ONE_WIDE, frames(*S)),
+    "one subject, many replies": (ONE_WIDE, frames(*(b"PUB s.1 in.%d" % n for n in range(8)))),
+    "two receivers": ((b"SUB s.* 1\r\n", b"SUB s.> 1\r\n"), frames(*S)),
+    "somebody wants one of the subjects": ((b"SUB s.* 1\r\n", b"SUB s.5 1\r\n"), frames(*S)),
+    "a wildcard that means one of the subjects": ((b"SUB s.* 1\r\n", b"SUB *.5 1\r\n"), frames(*S)),
+    "a queue group": ((b"SUB s.* 1\r\n", b"SUB s.* q 1\r\n"), frames(*S)),
+    "a subscription that ends": ((b"SUB s.* 1\r\nUNSUB 1 20\r\n", b"SUB s.> 1\r\n"), frames(*S)),
+    "the same receiver twice": ((b"SUB s.* 1\r\nSUB s.> 2\r\n", b""), frames(*S)),
+    "nobody": ((b"", b""), frames(*S)),
+    "nobody for requests": (
+        (b"", b""),
+        [b"SUB in.* 9\r\n", *frames(*S), *frames(*(b"PUB s.%d in.%d" % (n, n) for n in range(8)))],
+    ),
+    "nobody for requests of one subject": ((b"", b""), [b"SUB in.* 9\r\n", *frames(b"PUB s.1 in.1", b"PUB s.1 in.2")]),
+    "replies that are refused": (ONE_WIDE, frames(*S, b"PUB s.8 $JS.ACK.x", b"PUB s.8 _R_.x", b"PUB s.8 12")),
+    "subjects that are refused": ((b"SUB > 1\r\n", b""), frames(*(b"PUB _GR_.%d" % n for n in range(8)))),
+    "headers": (ONE_WIDE, [b"HPUB s.%d 12 13\r\n%bx\r\n" % (n, HEAD) for n in range(8)] * 5),
+    "interest that comes": (ONE_WIDE, [*frames(*S), b"SUB s.> 1\r\n", *frames(*S), b"SUB s.4 2\r\n", *frames(*S)]),
+    "interest that goes": (ONE_WIDE, [b"SUB s.> 1\r\n", *frames(*S), b"UNSUB 1\r\n", *frames(*S)]),
+    "a frame too long": (ONE_WIDE, [*frames(*S), b"PUB s.1 1\r\nxx\r\n", *frames(*S)]),
+    "lines in payloads": (ONE_WIDE, [b"PUB s.%d 9\r\nPUB s.1 1\r\n" % n for n in range(8)] * 5),
+}
+
+
+@pytest.mark.parametrize("case", list(ROW_CASES))
+def test_rows_do_what_the_complete_way_does(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leafnode.route.known.COMPILE_WORTH", 1)
+    listeners, operations = ROW_CASES[case]
+    complete = play(operations, [1 << 20], fast=False, listeners=listeners)
+    for chunk in (1 << 20, 100, 37):
+        assert play(operations, [chunk], fast=True, listeners=listeners) == complete
 
 
 @given(st.lists(st.binary(max_size=60), max_size=5))
@@ -262,12 +366,12 @@ def test_rows_of_the_same_line_are_cut_exactly(chunk: int) -> None:
     operations = [*row, b"PUB a 3\r\nabc\r\n", *row, b"PING\r\n", *row[:9], b"SUB a 1\r\n", *row]
     complete = play(operations, [1 << 20], fast=False)
     assert play(operations, [chunk], fast=True) == complete
-    assert complete[3][0] == 130
+    assert complete.counts[0] == 130
 
 
 def test_a_row_that_breaks_its_length_ends_the_connection() -> None:
     operations = [b"PUB a 3\r\nabc\r\n"] * 20 + [b"PUB a 3\r\nabcd\r\n"]
     fast, complete = (play(operations, [1 << 20], fast=way) for way in (True, False))
     assert fast == complete
-    assert fast[2]
-    assert fast[0] == b"-ERR 'Unknown Protocol Operation'\r\n"
+    assert fast.closed
+    assert fast.said[0] == b"-ERR 'Unknown Protocol Operation'\r\n"

@@ -41,4 +41,4 @@ def test_removing_everything_leaves_nothing_behind() -> None:
     for sub in subs:
         index.remove(sub)
     assert index._root.is_empty()
-    assert not index._literal
+    assert not index.literal
