@@ -314,7 +314,7 @@ class Bus:
     async def serve(
         self, name: str, version: str, endpoints: Sequence[Endpoint], *, metadata: Mapping[str, str], queue: str
     ) -> None:
-        """Register a micro service (ADR-32) until the bus closes."""
+        """Register a micro service (ADR-32) until the bus closes. Who asks after this returned reaches it."""
         from nats import micro  # only the agent serves; the CLI should not pay for it
 
         service = await micro.add_service(
@@ -325,6 +325,8 @@ class Bus:
             await service.add_endpoint(
                 name=endpoint.name, subject=endpoint.subject, handler=_micro_handler(endpoint.handler)
             )
+        with contextlib.suppress(nats.errors.Error, TimeoutError):  # gone meanwhile: it subscribes again when back
+            await self._client.flush(int(REQUEST_SECONDS))
 
     # What the library tells us
 
