@@ -95,7 +95,7 @@ def sources(statement: str, tags: list[str], facts: Facts) -> list[Source]:
     """The tables that the statement names, collected now."""
     named = _unique(token.name.lower() for token in tokens(statement) if isinstance(token, Word))
     tables: list[Table] = [facts[name] for name in named if name in facts]
-    found = [Source(table.name, table.columns, table.rows()) for table in tables]
+    found = [Source(table.name, table.columns, facts.rows(table.name)) for table in tables]
     if tags:
         values = {str(name): value for name, value in facts[TAG].rows()}
         found.append(Source(TAG_ROW, tags, [[_tag(values, tag) for tag in tags]]))

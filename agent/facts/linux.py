@@ -13,17 +13,17 @@ from typing import Any, Final
 ROOT: Final = Path("/")
 MAX_FILE_BYTES: Final = 65_536  # facts are short; a surprising file must not fill memory
 
-PI_COLUMNS: Final = (
-    "model",
-    "serial",
-    "throttled",
-    "under_voltage",
-    "frequency_capped",
-    "throttling",
-    "temperature_limited",
-    "under_voltage_seen",
-    "throttling_seen",
-)
+PI: Final = {
+    "model": "board and revision",
+    "serial": "of the board",
+    "throttled": "the firmware's word, as `vcgencmd get_throttled` shows it",
+    "under_voltage": "1: the supply is too weak now",
+    "frequency_capped": "1: the clock is limited now",
+    "throttling": "1: slowed down now",
+    "temperature_limited": "1: the soft temperature limit is active now",
+    "under_voltage_seen": "1: it was too weak since boot",
+    "throttling_seen": "1: slowed down since boot",
+}
 _THROTTLED: Final = "sys/devices/platform/soc/soc:firmware/get_throttled"
 _FLAGS: Final = {
     "under_voltage": 0,
@@ -34,9 +34,16 @@ _FLAGS: Final = {
     "throttling_seen": 18,
 }
 
-OS_COLUMNS: Final = ("name", "id", "version", "codename", "pretty", "arch")
-KERNEL_COLUMNS: Final = ("name", "release", "version")
-TEMPERATURE_COLUMNS: Final = ("sensor", "celsius")
+OS: Final = {
+    "name": "as os-release has it, or `Android`",
+    "id": "short name: `debian`, `raspbian`",
+    "version": "release number",
+    "codename": "release name: `bookworm`",
+    "pretty": "name and version for people",
+    "arch": "`aarch64`, `armv7l`, `x86_64`",
+}
+KERNEL: Final = {"name": "`Linux`", "release": "as `uname -r`", "version": "as `uname -v`"}
+TEMPERATURE: Final = {"sensor": "type of the zone: `cpu-thermal`", "celsius": "degrees"}
 
 
 def read(path: Path) -> str:

@@ -8,21 +8,70 @@ from typing import Any, Final
 import psutil
 
 from agent import identity
-from agent.facts import linux
+from agent.facts import hardware, linux, network, packages, services
 from agent.facts.table import Table, many, single
 
 FRESH_SECONDS: Final = 0.5  # CPU use is measured between two moments at least this far apart
 MAX_TEXT: Final = 1000  # characters of a process's command line; an answer carries many
 
-HOST_COLUMNS: Final = ("name", "boot_id", "booted", "uptime_s")
-CPU_COLUMNS: Final = ("count", "percent", "mhz", "model")
-LOAD_COLUMNS: Final = ("m1", "m5", "m15")
-MEM_COLUMNS: Final = ("total", "available", "used", "percent")
-SWAP_COLUMNS: Final = ("total", "used", "free", "percent")
-DISK_COLUMNS: Final = ("path", "total", "used", "free", "percent")
-MOUNT_COLUMNS: Final = ("device", "path", "type", "total", "used", "free", "percent")
-NET_COLUMNS: Final = ("name", "family", "address", "up", "mac", "bytes_sent", "bytes_received")
-PROCESS_COLUMNS: Final = ("pid", "parent", "name", "user", "state", "rss", "cpu_s", "started", "command")
+HOST: Final = {
+    "name": "host name",
+    "boot_id": "changes with every boot",
+    "booted": "when the machine started",
+    "uptime_s": "seconds since then",
+}
+CPU: Final = {
+    "count": "processors, as the scheduler counts them",
+    "percent": "busy since the previous question, 0 to 100 over all processors",
+    "mhz": "clock now",
+    "model": "name of the processor, or of the board on a Pi",
+}
+LOAD: Final = {"m1": "load average of one minute", "m5": "of five", "m15": "of fifteen"}
+MEM: Final = {
+    "total": "bytes",
+    "available": "bytes that programs can have without swapping",
+    "used": "bytes",
+    "percent": "of the total that is not available",
+}
+SWAP: Final = {"total": "bytes", "used": "bytes", "free": "bytes", "percent": "of the total that is used"}
+DISK: Final = {
+    "path": "where it is mounted",
+    "total": "bytes",
+    "used": "bytes",
+    "free": "bytes that programs without privileges can have",
+    "percent": "used, of what can be had",
+}
+MOUNT: Final = {"device": "block device", "path": "where it is mounted", "type": "file system"} | {
+    name: DISK[name] for name in ("total", "used", "free", "percent")
+}
+NET: Final = {
+    "name": "interface",
+    "family": "`ipv4` or `ipv6`",
+    "address": "without prefix length",
+    "up": "1 or 0",
+    "mac": "hardware address",
+    "bytes_sent": "since boot, by the interface",
+    "bytes_received": "since boot, by the interface",
+    "errors": "packets received or sent with an error, since boot",
+    "drops": "packets dropped, since boot",
+}
+PROCESS: Final = {
+    "pid": "process id",
+    "parent": "process id of its parent",
+    "name": "as the kernel knows it",
+    "user": "whose it is",
+    "state": "`running`, `sleeping`, `zombie` …",
+    "rss": "resident bytes",
+    "cpu_s": "seconds of processor time",
+    "started": "when",
+    "command": f"command line, cut at {MAX_TEXT} characters",
+}
+USER: Final = {
+    "name": "login name",
+    "terminal": "tty or pts",
+    "host": "where the login came from",
+    "since": "when",
+}
 
 _FAMILIES: Final = {socket.AF_INET: "ipv4", socket.AF_INET6: "ipv6"}
 
@@ -54,19 +103,29 @@ def _cpu_seconds() -> tuple[float, float]:
 def tables(meter: CpuMeter) -> list[Table]:
     """The tables about the machine itself."""
     return [
-        single("host", host, HOST_COLUMNS),
-        single("os", linux.os_facts, linux.OS_COLUMNS),
-        single("kernel", linux.kernel_facts, linux.KERNEL_COLUMNS),
-        single("cpu", lambda: cpu(meter), CPU_COLUMNS),
-        single("load", load, LOAD_COLUMNS),
-        single("mem", mem, MEM_COLUMNS),
-        single("swap", swap, SWAP_COLUMNS),
-        single("disk", lambda: disk("/"), DISK_COLUMNS),
-        single("pi", linux.pi_facts, linux.PI_COLUMNS),
-        many("mount", mounts, MOUNT_COLUMNS),
-        many("net", nets, NET_COLUMNS),
-        many("process", processes, PROCESS_COLUMNS),
-        many("temperature", linux.temperatures, linux.TEMPERATURE_COLUMNS),
+        single("host", host, HOST, "the machine"),
+        single("os", linux.os_facts, linux.OS, "the operating system; `Android` where that is"),
+        single("kernel", linux.kernel_facts, linux.KERNEL, "the kernel"),
+        single("cpu", lambda: cpu(meter), CPU, "the processors"),
+        single("load", load, LOAD, "processes that want to run"),
+        single("mem", mem, MEM, "memory"),
+        single("swap", swap, SWAP, "swap space"),
+        single("disk", lambda: disk("/"), DISK, "the file system of `/`"),
+        single("pi", linux.pi_facts, linux.PI, "a Raspberry Pi's firmware; NULL on other machines"),
+        many("mount", mounts, MOUNT, "one file system on a device"),
+        many("net", nets, NET, "one address of an interface"),
+        many("route", network.routes, network.ROUTE, "one route"),
+        many("wifi", network.wireless, network.WIFI, "one wireless interface"),
+        many("port", network.ports, network.PORT, "one listening port"),
+        many("process", processes, PROCESS, "one process"),
+        many("user", users, USER, "one login"),
+        many("temperature", linux.temperatures, linux.TEMPERATURE, "one thermal zone"),
+        many("power", hardware.supplies, hardware.POWER, "one battery, charger or supply monitor"),
+        many("usb", hardware.usb, hardware.USB, "one USB device"),
+        many("unit", services.units, services.UNIT, "one systemd service, socket or mount", services.AGE_SECONDS),
+        many("timer", services.timers, services.TIMER, "one systemd timer", services.AGE_SECONDS),
+        many("container", services.containers, services.CONTAINER, "one container", services.AGE_SECONDS),
+        many("package", packages.packages, packages.PACKAGE, "one installed Debian package", packages.AGE_SECONDS),
     ]
 
 
@@ -94,7 +153,7 @@ def cpu(meter: CpuMeter) -> dict[str, Any]:
 
 
 def load() -> dict[str, Any]:
-    return dict(zip(LOAD_COLUMNS, psutil.getloadavg(), strict=True))
+    return dict(zip(LOAD, psutil.getloadavg(), strict=True))
 
 
 def mem() -> dict[str, Any]:
@@ -131,6 +190,8 @@ def nets() -> Iterator[dict[str, Any]]:
             "up": int(states[name].isup) if name in states else None,
             "bytes_sent": counters[name].bytes_sent if name in counters else None,
             "bytes_received": counters[name].bytes_recv if name in counters else None,
+            "errors": counters[name].errin + counters[name].errout if name in counters else None,
+            "drops": counters[name].dropin + counters[name].dropout if name in counters else None,
         }
         for each in addresses:
             if each.family in _FAMILIES:
@@ -153,6 +214,12 @@ def processes() -> Iterator[dict[str, Any]]:
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(known["create_time"])),
             "command": " ".join(known["cmdline"] or [])[:MAX_TEXT],
         }
+
+
+def users() -> Iterator[dict[str, Any]]:
+    for login in psutil.users():
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(login.started))
+        yield {"name": login.name, "terminal": login.terminal, "host": login.host or None, "since": since}
 
 
 def own_rss() -> int:

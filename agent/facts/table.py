@@ -1,14 +1,20 @@
 """Facts as tables: names, columns and how to collect them. Pure: what collects is passed in.
 
 A table is *single* (always one row, so that `os.name` works in an expression as it stands) or has many rows. Rows are
-collected only when somebody asks for the table.
+collected only when somebody asks for the table, and costly ones not more often than their `age_s` says.
+
+Columns come as a mapping from name to meaning, so that the reference page is made of the code
+(`agent.facts.reference`).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 Row = Sequence[Any]
+Columns = Sequence[str] | Mapping[str, str]
+"""Names, or names with what they mean and their unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +23,12 @@ class Table:
     columns: tuple[str, ...]
     single: bool
     collect: Callable[[], Iterable[Row]]
+    about: str = ""
+    """What one row is, for the reference."""
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    """Column -> what it means."""
+    age_s: float = 0.0
+    """Rows may be this old: what is costly to collect, or starts a process, is not collected for every question."""
 
     def rows(self) -> list[Row]:
         """What is true now. A source that fails costs its own rows only: one row of NULL, or none."""
@@ -33,10 +45,26 @@ class Table:
 
 
 class Facts:
-    """The tables of a device by name."""
+    """The tables of a device by name, and the rows of costly ones for as long as they may be shown."""
 
-    def __init__(self, tables: Iterable[Table]) -> None:
+    def __init__(self, tables: Iterable[Table], clock: Callable[[], float] = time.monotonic) -> None:
         self._tables = {table.name: table for table in tables}
+        self._clock = clock
+        self._kept: dict[str, tuple[float, list[Row]]] = {}
+
+    def __iter__(self) -> Iterator[Table]:
+        return iter(self._tables.values())
+
+    def rows(self, name: str) -> list[Row]:
+        """The rows of a table, collected now or less than its `age_s` ago."""
+        table = self[name]
+        if not table.age_s:
+            return table.rows()
+        now = self._clock()
+        kept = self._kept.get(table.name)
+        if kept is None or now - kept[0] >= table.age_s:
+            kept = self._kept[table.name] = (now, table.rows())
+        return kept[1]
 
     def __getitem__(self, name: str) -> Table:
         return self._tables[name.lower()]
@@ -60,20 +88,34 @@ class Facts:
         return records[0] if table.single else records
 
 
-def single(name: str, collect: Callable[[], Mapping[str, Any]], columns: Sequence[str]) -> Table:
+def single(
+    name: str, collect: Callable[[], Mapping[str, Any]], columns: Columns, about: str = "", age_s: float = 0.0
+) -> Table:
     """A table of one row from a function that returns a mapping; absent columns are NULL."""
+    names = tuple(columns)
 
     def row() -> list[Row]:
         values = collect()
-        return [tuple(values.get(column) for column in columns)]
+        return [tuple(values.get(column) for column in names)]
 
-    return Table(name, tuple(columns), True, row)
+    return Table(name, names, True, row, about, _meanings(columns), age_s)
 
 
-def many(name: str, collect: Callable[[], Iterable[Mapping[str, Any]]], columns: Sequence[str]) -> Table:
+def many(
+    name: str,
+    collect: Callable[[], Iterable[Mapping[str, Any]]],
+    columns: Columns,
+    about: str = "",
+    age_s: float = 0.0,
+) -> Table:
     """A table of many rows from a function that returns mappings; absent columns are NULL."""
+    names = tuple(columns)
 
     def rows() -> list[Row]:
-        return [tuple(record.get(column) for column in columns) for record in collect()]
+        return [tuple(record.get(column) for column in names) for record in collect()]
 
-    return Table(name, tuple(columns), False, rows)
+    return Table(name, names, False, rows, about, _meanings(columns), age_s)
+
+
+def _meanings(columns: Columns) -> Mapping[str, str]:
+    return columns if isinstance(columns, Mapping) else {}
