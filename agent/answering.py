@@ -13,6 +13,7 @@ from typing import Final
 from agent import query, subjects
 from agent.bus import Bus, Endpoint
 from agent.errors import FleetError, PayloadError
+from agent.facts.history import History
 from agent.facts.table import Facts
 from agent.jetstream import Message
 from agent.payloads import QueryReply, QueryRequest
@@ -35,12 +36,14 @@ class QueryService:
         groups: tuple[str, ...],
         settings: QuerySettings,
         facts: Facts,
+        history: History | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._bus = bus
         self._device = device
         self._groups = groups
         self._facts = facts
+        self._history = history
         self._uniform = uniform
         self._limits = Limits(time_ms=settings.time_limit_ms, rows=settings.rows, bytes=settings.bytes)
         self._running: set[asyncio.Task[None]] = set()
@@ -85,7 +88,7 @@ class QueryService:
     async def _answer(self, message: Message, request: QueryRequest) -> None:
         if request.splay_ms > 0:
             await asyncio.sleep(self._uniform(0, min(request.splay_ms, request.deadline_ms) / 1000))
-        reply = await asyncio.to_thread(query.answer, request, self._facts, self._device, self._limits)
+        reply = await asyncio.to_thread(query.answer, request, self._facts, self._device, self._limits, self._history)
         if reply.matched is False and request.quiet:
             return
         if reply.error and request.quiet:

@@ -22,11 +22,13 @@ from agent.bus import Bus
 from agent.commands import Commands
 from agent.configuration import Configuration
 from agent.errors import ConfigError, ConnectionFailed
-from agent.facts import system
-from agent.facts.table import Facts, Table, many, single
+from agent.facts import broker, own, system
+from agent.facts.custom import CustomFacts
+from agent.facts.history import History, HistoryError
+from agent.facts.table import Facts
 from agent.ledger import Ledger
-from agent.payloads import CommandResult, rfc3339
 from agent.presence import InventoryTask, PresenceTask
+from agent.remembering import HistoryTask
 from agent.settings import Settings
 from agent.site import ensure, follow_hub
 from agent.telemetry import TelemetryTask
@@ -111,10 +113,30 @@ async def _beat(notifier: Notifier, interval_s: float) -> None:
 
 async def _sessions(settings: Settings, ledger: Ledger) -> None:
     """One session after another: a broker that refuses us for good (a revoked user) may change its mind."""
+    history = _open_history(settings)
+    try:
+        await _one_after_another(settings, ledger, history)
+    finally:
+        if history is not None:
+            history.close()
+
+
+def _open_history(settings: Settings) -> History | None:
+    """The file of the past; without it everything else goes on."""
+    if not settings.history.interval_s:
+        return None
+    try:
+        return History(settings.state_dir / "history.db", settings.history.budget_bytes)
+    except HistoryError as error:
+        log.error("no history reason=%r", str(error))
+        return None
+
+
+async def _one_after_another(settings: Settings, ledger: Ledger, history: History | None) -> None:
     while True:
         bus = await Bus.open(settings.bus_options())
         try:
-            await _session(settings, bus, ledger)
+            await _session(settings, bus, ledger, history)
         except* ConnectionFailed as errors:
             log.warning("session ended reason=%r", str(errors.exceptions[0]))
         finally:
@@ -122,7 +144,7 @@ async def _sessions(settings: Settings, ledger: Ledger) -> None:
         await asyncio.sleep(SESSION_PAUSE_SECONDS)
 
 
-async def _session(settings: Settings, bus: Bus, ledger: Ledger) -> None:
+async def _session(settings: Settings, bus: Bus, ledger: Ledger, history: History | None) -> None:
     device = settings.device_id
     boot_id = identity.boot_id()
     started = datetime.now(UTC)
@@ -131,10 +153,21 @@ async def _session(settings: Settings, bus: Bus, ledger: Ledger) -> None:
     facts = Facts(
         [
             *system.tables(system.CpuMeter()),
-            *_own_tables(settings, device, started, commands, configuration),
-        ]
+            *broker.tables(settings.facts.monitor),
+            *own.tables(
+                device,
+                __version__,
+                started,
+                settings.device.groups,
+                settings.device.tags,
+                configuration.rows,
+                commands.recent,
+            ),
+        ],
+        CustomFacts(settings.facts.folder, timeout_s=settings.facts.timeout_s, age_s=settings.facts.age_s),
+        time.monotonic,
     )
-    service = QueryService(bus, device, settings.device.groups, settings.query, facts)
+    service = QueryService(bus, device, settings.device.groups, settings.query, facts, history)
     inventory = InventoryTask(
         bus, device, settings.device.groups, settings.device.tags, __version__, lambda: slow_facts(facts)
     )
@@ -157,6 +190,8 @@ async def _session(settings: Settings, bus: Bus, ledger: Ledger) -> None:
             log.info("agent serving device=%s version=%s", device, __version__)
             for name, work in _tasks(settings, presence, inventory, telemetry, configuration):
                 group.create_task(work, name=name)
+            if history is not None:
+                group.create_task(HistoryTask(history, facts, settings.history).run(), name="history")
             if bus.options.hub_domain:
                 await ensure(bus, settings.telemetry)
                 group.create_task(follow_hub(bus, new_hub), name="site")
@@ -188,48 +223,6 @@ def _tasks(
 async def _until_closed(bus: Bus) -> None:
     await bus.wait_closed()
     raise ConnectionFailed("the broker closed the connection for good")
-
-
-def _own_tables(
-    settings: Settings, device: str, started: datetime, commands: Commands, configuration: Configuration
-) -> list[Table]:
-    """What the agent knows of itself."""
-    tags = list(settings.device.tags.items())
-    groups = [(group,) for group in settings.device.groups]
-    return [
-        single("agent", lambda: _agent(device, started), ("device", "version", "started", "pid", "rss", "uptime_s")),
-        Table("tag", ("name", "value"), False, lambda: tags),
-        Table("groups", ("name",), False, lambda: groups),
-        many("config", configuration.rows, ("name", "path", "state", "revision", "digest", "error", "at")),
-        many(
-            "command",
-            lambda: map(_command, commands.recent()),
-            ("id", "outcome", "exit_code", "started", "finished", "attempt", "error"),
-        ),
-    ]
-
-
-def _agent(device: str, started: datetime) -> dict[str, Any]:
-    return {
-        "device": device,
-        "version": __version__,
-        "started": rfc3339(started),
-        "pid": os.getpid(),
-        "rss": system.own_rss(),
-        "uptime_s": int((datetime.now(UTC) - started).total_seconds()),
-    }
-
-
-def _command(result: CommandResult) -> dict[str, Any]:
-    return {
-        "id": result.id,
-        "outcome": result.outcome,
-        "exit_code": result.exit_code,
-        "started": rfc3339(result.started) if result.started else None,
-        "finished": rfc3339(result.finished) if result.finished else None,
-        "attempt": result.attempt,
-        "error": result.error,
-    }
 
 
 def slow_facts(facts: Facts) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from agent.errors import QueryError
+from agent.facts.history import PREFIX, History
 from agent.facts.table import Facts, Table
 from agent.payloads import QueryReply, QueryRequest
-from agent.sandbox import Answer, Limits, Source, Word, evaluate, quoted, tokens
+from agent.sandbox import Answer, FileSource, Limits, Source, Word, evaluate, quoted, tokens
 from leafnode.base.nearest import hint
 
 INFO_TABLES: Final = ("host", "os", "kernel", "cpu", "load", "mem", "swap", "disk", "net", "temperature", "pi", "agent")
@@ -22,12 +23,14 @@ TAG: Final = "tag"
 TAG_ROW: Final = "tag of this device"  # the one-row form; a name that nobody's subquery uses by accident
 
 
-def answer(request: QueryRequest, facts: Facts, device: str, limits: Limits) -> QueryReply:
+def answer(
+    request: QueryRequest, facts: Facts, device: str, limits: Limits, history: History | None = None
+) -> QueryReply:
     """This device's answer; an expression that cannot be evaluated is an answer too."""
     if request.is_info:
         return QueryReply(id=request.id, device=device, matched=True, info=info(facts))
     try:
-        found = ask(request, facts, limits)
+        found = ask(request, facts, limits, history)
     except QueryError as error:
         return QueryReply(id=request.id, device=device, matched=None, error=str(error))
     matched = bool(found.rows) or request.where is None
@@ -50,7 +53,7 @@ def info(facts: Facts) -> dict[str, Any]:
     }
 
 
-def ask(request: QueryRequest, facts: Facts, limits: Limits) -> Answer:
+def ask(request: QueryRequest, facts: Facts, limits: Limits, history: History | None = None) -> Answer:
     """The rows of a request that names `where`, `select` or `sql`.
 
     Raises:
@@ -58,12 +61,12 @@ def ask(request: QueryRequest, facts: Facts, limits: Limits) -> Answer:
     """
     within = Limits(time_ms=limits.time_ms, rows=min(limits.rows, max(1, request.limit)), bytes=limits.bytes)
     tags: list[str] = []
-    if request.sql:
-        statement = request.sql
-    else:
-        statement, tags = filter_statement(request.where, request.select, facts)
     try:
-        return evaluate(statement, sources(statement, tags, facts), within)
+        if request.sql:
+            statement = request.sql
+        else:
+            statement, tags = filter_statement(request.where, request.select, facts)
+        return evaluate(statement, sources(statement, tags, facts), within, file=past(statement, history))
     except QueryError as error:
         raise QueryError(_helpful(_ours(str(error), request.where), facts)) from error
 
@@ -100,6 +103,14 @@ def sources(statement: str, tags: list[str], facts: Facts) -> list[Source]:
         values = {str(name): value for name, value in facts[TAG].rows()}
         found.append(Source(TAG_ROW, tags, [[_tag(values, tag) for tag in tags]]))
     return found
+
+
+def past(statement: str, history: History | None) -> FileSource | None:
+    """The file of the history when the statement names one of its tables."""
+    if history is None or PREFIX not in statement.lower():
+        return None
+    history.flush()
+    return FileSource(history.path, frozenset(history.columns()))
 
 
 def _tag(values: dict[str, Any], wanted: str) -> Any:

@@ -20,7 +20,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import QueryError
@@ -53,7 +55,7 @@ FUNCTIONS: Final = frozenset(
     """abs avg coalesce count date datetime group_concat ifnull iif instr julianday length like lower ltrim max min
     nullif replace round rtrim sign strftime substr substring sum time total trim typeof unixepoch upper""".split()  # noqa: SIM905
 )
-"""What an expression may call. Not here: whatever makes large strings (printf, zeroblob, hex), reads or loads."""
+"""What an expression may call, besides `ago`. Not here: what makes large strings (printf, hex), reads or loads."""
 
 _PAGE: Final = resource.getpagesize()
 
@@ -120,10 +122,22 @@ class Source:
     rows: Iterable[Row]
 
 
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """Tables that a SQLite file holds; opened for reading only."""
+
+    path: Path
+    names: frozenset[str]
+
+
 def evaluate(
-    sql: str, sources: Iterable[Source], limits: Limits, clock: Callable[[], float] = time.monotonic
+    sql: str,
+    sources: Iterable[Source],
+    limits: Limits,
+    clock: Callable[[], float] = time.monotonic,
+    file: FileSource | None = None,
 ) -> Answer:
-    """The rows that the single SELECT `sql` finds in `sources`.
+    """The rows that the single SELECT `sql` finds in `sources` and in `file`.
 
     Raises:
         QueryError: SQLite's words on what is wrong, or the limit that was reached.
@@ -133,9 +147,12 @@ def evaluate(
     if "with" in words(sql):
         raise QueryError("WITH is not available: use a subquery")
     memory = _Memory()
-    connection = sqlite3.connect(":memory:", isolation_level=None, cached_statements=0)
+    connection = sqlite3.connect("file::memory:", isolation_level=None, cached_statements=0, uri=True)
     try:
         names = _fill(connection, sources)
+        if file is not None:
+            connection.execute("ATTACH ? AS past", (f"{file.path.absolute().as_uri()}?mode=ro",))
+            names |= file.names
         guard = _Guard(names, limits, clock, memory)
         guard.attach(connection)
         return _run(connection, sql, limits, guard)
@@ -217,6 +234,7 @@ class _Guard:
         for limit, value in _LIMITS.items():
             connection.setlimit(limit, value)
         connection.create_function("like", 2, self._like, deterministic=True)
+        connection.create_function("ago", 1, self._ago, deterministic=True)
         for name in ("trim", "ltrim", "rtrim"):  # with two arguments these take length times length
             connection.create_function(name, 2, self._not_available)
         connection.set_authorizer(self._authorize)
@@ -241,7 +259,7 @@ class _Guard:
         if action == sqlite3.SQLITE_READ and one in self._names:
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_FUNCTION:
-            if two and two.lower() in FUNCTIONS:
+            if two and two.lower() in FUNCTIONS | {"ago"}:
                 return sqlite3.SQLITE_OK
             self.reason = f"function {two} is not available"
         else:
@@ -258,9 +276,36 @@ class _Guard:
             raise ValueError(self.reason)
         return int(like(str(pattern), str(text)))
 
+    def _ago(self, text: Any) -> str:
+        try:
+            return ago(str(text), datetime.now(UTC))
+        except ValueError as error:
+            self.reason = str(error)
+            raise
+
     def _not_available(self, text: Any, characters: Any) -> None:
         self.reason = "trim with a list of characters is not available"
         raise ValueError(self.reason)
+
+
+_AGO: Final = re.compile(r"\s*(\d{1,9})\s*(s|m|min|h|d|w)\s*")
+_SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def ago(text: str, now: datetime) -> str:
+    """The moment before `now` by `90s`, `5m`, `1h`, `7d` or `2w`, as facts write moments.
+
+    Raises:
+        ValueError: not such a span, or further back than there were years.
+    """
+    match = _AGO.fullmatch(text)
+    if not match:
+        raise ValueError(f"ago({text[:20]!r}): write a span such as '90s', '5m', '1h', '7d' or '2w'")
+    try:
+        moment = now - timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+    except OverflowError:
+        raise ValueError(f"ago({text[:20]!r}): too far back") from None
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,39 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    folder: Path = Path("/etc/fleet-agent/facts.d")
+    """Custom facts: NAME.json, NAME.toml, or executables that print JSON."""
+    timeout_s: float = 5.0
+    """For one executable."""
+    age_s: float = 60.0
+    """A custom fact is read or run again when it is older than this."""
+    monitor: str = ""
+    """Monitoring address of the site's broker, `http://127.0.0.1:8222`, for the tables leafnode and stream."""
+
+    def __post_init__(self) -> None:
+        _at_least("timeout_s", self.timeout_s, 0.1)
+        _at_least("age_s", self.age_s, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    interval_s: float = 30.0
+    """Time between samples; 0 turns the history off."""
+    tables: tuple[str, ...] = ("cpu", "mem", "disk", "load", "temperature")
+    """What is sampled: names of fact tables."""
+    budget_bytes: int = 16_777_216
+    """Size of the file; beyond it the oldest samples go."""
+    commit_s: float = 300.0
+    """Time between writes to the card; a power cut costs the samples since the last one."""
+
+    def __post_init__(self) -> None:
+        _at_least("interval_s", self.interval_s, 0)
+        _at_least("budget_bytes", self.budget_bytes, 1_048_576)
+        _at_least("commit_s", self.commit_s, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Commands:
     enabled: bool = True
     output_bytes: int = 65_536
@@ -169,6 +202,8 @@ class Settings:
     nats: Nats = field(default_factory=Nats)
     presence: Presence = field(default_factory=Presence)
     query: Query = field(default_factory=Query)
+    facts: Facts = field(default_factory=Facts)
+    history: History = field(default_factory=History)
     commands: Commands = field(default_factory=Commands)
     telemetry: Telemetry = field(default_factory=Telemetry)
     config: dict[str, Item] = field(default_factory=dict)

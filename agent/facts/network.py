@@ -33,6 +33,7 @@ PORT: Final = {
 
 _LISTENING: Final = "0A"  # TCP_LISTEN
 _UNBOUND: Final = "07"  # what /proc shows for a UDP socket without a peer
+_UID: Final = 7  # column of the owner in /proc/net/tcp and its kin
 _REJECT: Final = 0x0200  # RTF_REJECT: a route to nowhere
 _NO_NOISE: Final = -256  # dBm, the drivers' word for "not measured"
 
@@ -82,16 +83,16 @@ def ports(root: Path = ROOT) -> Iterator[dict[str, Any]]:
     for name, waiting in (("tcp", _LISTENING), ("tcp6", _LISTENING), ("udp", _UNBOUND), ("udp6", _UNBOUND)):
         for line in read(root / "proc/net" / name).splitlines()[1:]:
             words = line.split()
-            address, _, port = words[1].partition(":")
-            if words[3] != waiting:
+            if len(words) <= _UID or words[3] != waiting:  # the end of a long file is cut
                 continue
+            address, _, port = words[1].partition(":")
             six = name.endswith("6")
             yield {
                 "protocol": name[:3],
                 "family": "ipv6" if six else "ipv4",
                 "address": _ipv6_words(address) if six else _ipv4(address),
                 "port": int(port, 16),
-                "uid": int(words[7]),
+                "uid": int(words[_UID]),
             }
 
 

@@ -7,10 +7,9 @@ Columns come as a mapping from name to meaning, so that the reference page is ma
 (`agent.facts.reference`).
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 Row = Sequence[Any]
 Columns = Sequence[str] | Mapping[str, str]
@@ -44,11 +43,26 @@ class Table:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows()]
 
 
+class MoreTables(Protocol):
+    """Tables that are not known beforehand (`agent.facts.custom`)."""
+
+    def names(self) -> list[str]: ...
+
+    def table(self, name: str) -> Table | None: ...
+
+
 class Facts:
     """The tables of a device by name, and the rows of costly ones for as long as they may be shown."""
 
-    def __init__(self, tables: Iterable[Table], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        tables: Iterable[Table],
+        more: MoreTables | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """A table of `more` that has the name of one of `tables` is not seen. Without a clock nothing is kept."""
         self._tables = {table.name: table for table in tables}
+        self._more = more
         self._clock = clock
         self._kept: dict[str, tuple[float, list[Row]]] = {}
 
@@ -58,7 +72,7 @@ class Facts:
     def rows(self, name: str) -> list[Row]:
         """The rows of a table, collected now or less than its `age_s` ago."""
         table = self[name]
-        if not table.age_s:
+        if not table.age_s or self._clock is None:
             return table.rows()
         now = self._clock()
         kept = self._kept.get(table.name)
@@ -67,16 +81,22 @@ class Facts:
         return kept[1]
 
     def __getitem__(self, name: str) -> Table:
-        return self._tables[name.lower()]
+        """Raises KeyError for a name that is none, QueryError for a custom table that cannot be had."""
+        name = name.lower()
+        if (table := self._tables.get(name)) is not None:
+            return table
+        if self._more is not None and (table := self._more.table(name)) is not None:
+            return table
+        raise KeyError(name)
 
     def __contains__(self, name: str) -> bool:
-        return name.lower() in self._tables
+        return name.lower() in self._tables or (self._more is not None and name.lower() in self._more.names())
 
     def names(self) -> list[str]:
-        return list(self._tables)
+        return list(dict.fromkeys([*self._tables, *(self._more.names() if self._more else ())]))
 
     def columns(self) -> list[str]:
-        """Every `table.column`."""
+        """Every `table.column` of the tables that are known beforehand."""
         return [f"{table.name}.{column}" for table in self._tables.values() for column in table.columns]
 
     def document(self, names: Iterable[str]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def test_a_raspberry_pi_tells_model_serial_and_throttling(tmp_path: Path) -> Non
     file(tmp_path, "sys/devices/platform/soc/soc:firmware/get_throttled", "50005\n")
     facts = linux.pi_facts(tmp_path)
     assert facts["throttled"] == 0x50005
-    assert [name for name in linux.PI_COLUMNS[3:] if facts[name]] == [
+    assert [name for name in list(linux.PI)[3:] if facts[name]] == [
         "under_voltage",
         "throttling",
         "under_voltage_seen",

@@ -7,7 +7,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2] / "agent"
 FILES = sorted(path for path in ROOT.rglob("*.py") if "fleet" not in path.relative_to(ROOT).parts)
-DOORS = {"nats": {"bus.py"}, "psutil": {"facts/system.py"}, "cryptography": {"identity.py"}, "sqlite3": {"sandbox.py"}}
+DOORS = {
+    "nats": {"bus.py"},
+    "psutil": {"facts/system.py"},
+    "cryptography": {"identity.py"},
+    "sqlite3": {"sandbox.py", "facts/history.py"},
+}
 PURE = {"desired.py", "render.py", "subjects.py", "payloads.py", "errors.py", "query.py", "facts/table.py"}
 EFFECTS = {"asyncio", "socket", "subprocess", "time", "random", "logging", "os", "sqlite3", "aiosqlite", "threading"}
 
