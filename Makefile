@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Test processes: most tests wait for real servers, so there are more than cores.
+WORKERS ?= 3
 
 .PHONY: demo test lint fix bench run clean help
 
@@ -13,7 +15,7 @@ demo: $(STAMP)   ## a hub, two sites, three agents and a Pico on this machine; K
 
 test: $(STAMP) lint  ## everything CI runs, what fails fastest first
 	@$(BIN)/python -m tests.support.micropython --fetch
-	PYTHONASYNCIODEBUG=0 $(BIN)/python -m pytest -q
+	PYTHONASYNCIODEBUG=0 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 lint: $(STAMP)   ## formatting, lint, types
 	$(BIN)/python -m ruff format --check .

@@ -72,6 +72,8 @@ class QueryRequest(_Body):
     """Answers are spread over this time, so that a large fleet does not answer in one instant."""
     quiet: bool = False
     """A device that does not match says nothing."""
+    explain: bool = field(default=False, metadata=_SPARING)
+    """With `where`: answer what each part of the filter came to (columns depth, part, result, values)."""
 
     @property
     def is_info(self) -> bool:

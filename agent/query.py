@@ -8,9 +8,12 @@ is the value of the tag `site` (NULL without one), `SELECT … FROM tag` sees ro
 Only tables that the expression names are collected.
 """
 
+import json
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
+from agent import explaining
 from agent.errors import QueryError
 from agent.facts.history import PREFIX, History
 from agent.facts.table import Facts, Table
@@ -30,6 +33,10 @@ def answer(
     if request.is_info:
         return QueryReply(id=request.id, device=device, matched=True, info=info(facts))
     try:
+        if request.explain and request.where:
+            found = explain(request.where, facts, limits, history)
+            matched = bool(found.rows[0][2])
+            return QueryReply(id=request.id, device=device, matched=matched, columns=found.columns, rows=found.rows)
         found = ask(request, facts, limits, history)
     except QueryError as error:
         return QueryReply(id=request.id, device=device, matched=None, error=str(error))
@@ -68,16 +75,68 @@ def ask(request: QueryRequest, facts: Facts, limits: Limits, history: History | 
             statement, tags = filter_statement(request.where, request.select, facts)
         return evaluate(statement, sources(statement, tags, facts), within, file=past(statement, history))
     except QueryError as error:
-        raise QueryError(_helpful(_ours(str(error), request.where), facts)) from error
+        said = explaining.stumble(_ours(str(error), request.where), request.where or request.sql or "")
+        raise QueryError(_helpful(said, facts)) from error
+
+
+def explain(where: str, facts: Facts, limits: Limits, history: History | None = None) -> Answer:
+    """What each part of the filter comes to, the filter itself first.
+
+    Rows are (depth, part, result, values): result 1, 0 or None, values the columns that the part names, as JSON.
+
+    Raises:
+        QueryError: as for asking.
+    """
+    _balanced(where)
+    found = explaining.parts(where)
+    columns = explaining.columns_of(where)
+    singles, tags = _named(where, facts)
+    known = [name for name in columns if name.partition(".")[0].strip('"`[]').lower() in {*singles, TAG}]
+    wanted = [f"({part.text}\n)" for part in found] + known
+    statement = f"SELECT {', '.join(wanted)}{_from(singles, tags)}"
+    try:
+        answer = evaluate(statement, sources(statement, tags, facts), limits, file=past(statement, history))
+    except QueryError as error:
+        raise QueryError(_helpful(explaining.stumble(_ours(str(error), where), where), facts)) from error
+    [row] = answer.rows
+    values = dict(zip(known, row[len(found) :], strict=True))
+    rows = [
+        (part.depth, part.text, _truth(result), _seen(part.text, values))
+        for part, result in zip(found, row, strict=False)
+    ]
+    return Answer(("depth", "part", "result", "values"), tuple(rows), answer.truncated)
+
+
+def _truth(value: Any) -> int | None:
+    """As WHERE takes it: NULL is unknown, a text counts by the number that it begins with."""
+    if value is None or isinstance(value, int | float):
+        return value if value is None else int(bool(value))
+    match = re.match(r"\s*[+-]?(\d+\.?\d*|\.\d+)", str(value))
+    return int(bool(match and float(match.group())))
+
+
+def _seen(text: str, values: dict[str, Any]) -> str:
+    lowered = {name.lower() for name in explaining.columns_of(text)}
+    return json.dumps({name: value for name, value in values.items() if name.lower() in lowered}, ensure_ascii=False)
+
+
+def _named(text: str, facts: Facts) -> tuple[list[str], list[str]]:
+    """The single-row tables and the tags that the text names as `table.column`."""
+    references = _references(text)
+    singles = _unique(table for table, _ in references if table in facts and facts[table].single)
+    return singles, _unique(column for table, column in references if table == TAG)
+
+
+def _from(singles: list[str], tags: list[str]) -> str:
+    tables = [quoted(name) for name in singles] + ([f"{quoted(TAG_ROW)} AS {TAG}"] if tags else [])
+    return f" FROM {', '.join(tables)}" if tables else ""
 
 
 def filter_statement(where: str | None, select: str | None, facts: Facts) -> tuple[str, list[str]]:
     """The SELECT for a filter and a select list, and the names of tags used in the form `tag.NAME`."""
     for text in filter(None, (where, select)):
         _balanced(text)
-    references = _references(f"{where or ''} , {select or ''}")
-    singles = _unique(table for table, _ in references if table in facts and facts[table].single)
-    tags = _unique(column for table, column in references if table == TAG)
+    singles, tags = _named(f"{where or ''} , {select or ''}", facts)
     wanted = select or ", ".join(
         _unique(
             f"{quoted(table)}.{quoted(column)} AS {quoted(f'{table}.{column}')}"
@@ -85,13 +144,8 @@ def filter_statement(where: str | None, select: str | None, facts: Facts) -> tup
             if table in singles or table == TAG
         )
     )
-    tables = [quoted(name) for name in singles] + ([f"{quoted(TAG_ROW)} AS {TAG}"] if tags else [])
-    parts = [f"SELECT {wanted or '1 AS matched'}"]
-    if tables:
-        parts.append(f"FROM {', '.join(tables)}")
-    if where:
-        parts.append(f"WHERE ({where}\n)")  # the line break ends a comment
-    return " ".join(parts), tags
+    condition = f" WHERE ({where}\n)" if where else ""  # the line break ends a comment
+    return f"SELECT {wanted or '1 AS matched'}{_from(singles, tags)}{condition}", tags
 
 
 def sources(statement: str, tags: list[str], facts: Facts) -> list[Source]:
@@ -169,4 +223,7 @@ def _helpful(error: str, facts: Facts) -> str:
     if table in facts:
         near = hint(name, (f"{table}.{column}" for column in facts[table].columns))
         return f"{error}{near or f' ({table} has {chr(44).join(facts[table].columns)})'}"
+    if "." not in name:
+        near = hint(name, [*facts.names(), *facts.columns()])
+        return f"{error}{near}; a text stands in single quotes: {name!r}" if not near else f"{error}{near}"
     return f"{error}{hint(name, facts.columns())}"

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final, NoReturn
 
-from agent import subjects
 from agent.errors import UsageError
+from agent.fleet import targets
 from agent.fleet.presence import STATES
 from leafnode.base.nearest import hint
 
@@ -24,6 +24,7 @@ fleet: look after a fleet of small devices over NATS
              fleet top                                   live load of every device
              fleet info ID                               everything about one device
   ask        fleet query "os.name = 'Android'"           the whole fleet, now
+             fleet why ID "os.name = 'Android'"          which part is not so, with the values
   configure  fleet config set NAME KEY=VALUE --group G   and watch devices take it up
              fleet config status | history | diff | revert | get | rm
   do         fleet run --on ID -- systemctl restart x    now, or when the device is back
@@ -32,6 +33,8 @@ fleet: look after a fleet of small devices over NATS
 Where the hub is: --server URL, FLEET_SERVER, or ~/.config/fleet/config.toml (now: {server}).
 More: fleet COMMAND --help. Results go to stdout (--json and --csv for programs), all else to stderr.
 """
+
+ON: Final = "these devices; @FILE: those in a file; -: those on standard input"
 
 Adder = Callable[[str], None]
 _UNITS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -112,7 +115,7 @@ def build() -> Parser:
         parents=[_connection(None)],
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for add in (_init, _site, _ls, _info, _query, _top, _config, _run, _commands, _result, _version):
+    for add in (_init, _site, _ls, _info, _query, _why, _top, _config, _run, _commands, _result, _version):
         add(commands, shared)
     return parser
 
@@ -209,15 +212,41 @@ def _query(commands: Any, shared: argparse.ArgumentParser) -> None:
         "query",
         "Ask devices, live; rows as they come, and an account of everyone at the end.",
         'fleet query "mem.percent > 80" --select "host.name, mem.percent"\n'
-        '  fleet query --sql "SELECT name, address FROM net" --group lab --json',
+        '  fleet query --sql "SELECT name, address FROM net" --group lab --json\n'
+        '  fleet query --select "os.version" --reduce "SELECT version, count(*) FROM r GROUP BY 1"\n'
+        '  fleet query "disk.percent > 90" --ids | fleet run --on - -- apt-get clean',
     )
     command.add_argument("where", nargs="?", metavar="FILTER", help="e.g. \"os.name = 'Android' AND mem.percent > 80\"")
     command.add_argument("--select", metavar="COLUMNS", help='what to show, e.g. "host.name, cpu.percent"')
     command.add_argument("--sql", metavar="STATEMENT", help="a whole SELECT statement, instead of FILTER and --select")
     command.add_argument("--group", metavar="G", help="ask this group only")
-    command.add_argument("--on", type=ids, metavar="ID[,ID]", help="ask these devices only")
-    command.add_argument("--limit", type=positive, default=100, metavar="N", help="rows per device (100)")
+    command.add_argument("--on", type=ids, metavar="ID[,ID]", help=ON)
+    command.add_argument("--tag", metavar="K=V", action="append", default=[], help="only with this tag (repeatable)")
+    command.add_argument(
+        "--limit", type=share, metavar="N|P%", help="ask so many of the devices, or such a part of them, chosen by lot"
+    )
+    command.add_argument("--seed", default="", metavar="WORD", help="of the lot: the same word, the same devices")
+    command.add_argument("--rows", type=positive, default=100, metavar="N", help="rows per device (100)")
     command.add_argument("--timeout", type=seconds, default=5.0, metavar="S", help="time for the answers (5 s)")
+    after = command.add_argument_group("instead of the rows").add_mutually_exclusive_group()
+    after.add_argument("--reduce", metavar="SQL", help="a SELECT over the table r of all rows (device, columns)")
+    after.add_argument("--histogram", metavar="COLUMN", help="how often which value of this column")
+    after.add_argument("--ids", action="store_true", help="the devices that match, an id a line")
+    after.add_argument("--explain", action="store_true", help="what each part of FILTER came to on every device")
+    _shapes(command)
+
+
+def _why(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = _command(
+        commands,
+        shared,
+        "why",
+        "Why a device matches a filter or not: each part, and the values that it saw.",
+        "fleet why pi-7 \"mem.percent > 80 AND tag.site = 'roof'\"",
+    )
+    command.add_argument("device", metavar="ID", help="the device")
+    command.add_argument("where", metavar="FILTER", help="as for fleet query")
+    command.add_argument("--timeout", type=seconds, default=5.0, metavar="S", help="time for its answer (5 s)")
     _shapes(command)
 
 
@@ -341,7 +370,7 @@ def _run(commands: Any, shared: argparse.ArgumentParser) -> None:
         "fleet run --group lab -- systemctl restart mosquitto",
     )
     target = command.add_argument_group("where").add_mutually_exclusive_group(required=True)
-    target.add_argument("--on", type=ids, metavar="ID[,ID]", help="these devices")
+    target.add_argument("--on", type=ids, metavar="ID[,ID]", help=ON)
     target.add_argument("--group", metavar="G", help="the devices of a group")
     target.add_argument("--where", metavar="FILTER", help="devices that match a query now")
     target.add_argument("--all", action="store_true", help="every known device")
@@ -403,11 +432,16 @@ def positive(text: str) -> int:
 
 
 def ids(text: str) -> tuple[str, ...]:
-    """`pi-1,pi-2`."""
-    found = [word.strip() for word in text.split(",") if word.strip()]
-    if not found:
-        raise argparse.ArgumentTypeError("names no device: write for example pi-1,pi-2")
+    """`pi-1,pi-2`, `@FILE` or `-`."""
     try:
-        return tuple(dict.fromkeys(subjects.check_device_id(word) for word in found))
+        return targets.names(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def share(text: str) -> targets.Share:
+    """`10` or `5%`."""
+    try:
+        return targets.share(text)
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error

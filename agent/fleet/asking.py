@@ -42,10 +42,14 @@ class Question:
     on: tuple[str, ...] | None = None
     limit: int = DEFAULT_ROWS
     timeout: float = TIMEOUT_SECONDS
+    explain: bool = False
+    """Answer what each part of `where` came to, instead of rows."""
 
     def __post_init__(self) -> None:
         if self.sql and (self.where or self.select):
             raise UsageError("--sql is a whole statement: it excludes a filter and --select")
+        if self.explain and not self.where:
+            raise UsageError("an explanation needs a filter: name one")
         if self.group and self.on:
             raise UsageError("--group and --on exclude each other: ask one group, or name the devices")
 
@@ -68,6 +72,7 @@ class Question:
             limit=self.limit,
             deadline_ms=int(self.timeout * 1000),
             splay_ms=splay_ms,
+            explain=self.explain,
         ).to_bytes()
 
 

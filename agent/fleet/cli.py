@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "info": "cli_devices:info",
     "top": "cli_devices:top",
     "query": "cli_query:query",
+    "why": "cli_query:why",
     "config get": "cli_config:get",
     "config set": "cli_config:set_",
     "config rm": "cli_config:rm",

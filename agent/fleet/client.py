@@ -169,15 +169,26 @@ class Fleet:
         stop: asyncio.Event | None = None,
         known: Iterable[Device] | None = None,
         blind: bool = False,
+        explain: bool = False,
     ) -> "Asking":
         """A question ready to be asked: iterate its `replies()`, then read its `outcome`.
 
-        `known` spares reading the fleet's buckets again, `blind` trying to; `stop` ends the asking early.
+        `known` spares reading the fleet's buckets again, `blind` trying to; `stop` ends the asking early. `explain`:
+        each device answers what the parts of `where` came to (rows of depth, part, result, values as JSON).
         """
         from agent.fleet.asking import Asking, Question
 
         chosen = tuple(on) if on is not None else None
-        question = Question(where=where, select=select, sql=sql, group=group, on=chosen, limit=limit, timeout=timeout)
+        question = Question(
+            where=where,
+            select=select,
+            sql=sql,
+            group=group,
+            on=chosen,
+            limit=limit,
+            timeout=timeout,
+            explain=explain,
+        )
         if known is None and not blind:
             known = await self.devices_if_known()
         return Asking(self.hub, question, known, stop)

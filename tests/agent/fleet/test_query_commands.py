@@ -2,7 +2,9 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 from agent.fleet.client import Fleet
@@ -71,7 +73,7 @@ async def test_query_accounts_for_everyone(fleet: Cli, hub: Broker) -> None:
 async def test_query_with_one_absent_device_is_incomplete(fleet: Cli, hub: Broker) -> None:
     await left(hub.url, "pi-2")
     async with FakeDevice(hub.url, "pi-1", answer=rows(["one", 1])) as device:
-        ended = await fleet("query", "mem.percent > 80", "--limit", "7", "--timeout", "3")
+        ended = await fleet("query", "mem.percent > 80", "--rows", "7", "--timeout", "3")
         assert ended.code is Exit.INCOMPLETE
         assert ended.last.startswith("1 matched, 0 unmatched, 0 errored, 1 absent (pi-2, stopped ")
         [query] = device.queries
@@ -113,7 +115,7 @@ async def test_sql_brings_many_rows_and_says_when_cut(fleet: Cli, hub: Broker) -
     async with FakeDevice(hub.url, "pi-1", answer=answer):
         ended = await fleet("query", "--sql", "SELECT name FROM net", "--json")
     assert ended.objects == [{"device": "pi-1", "name": "eth0"}, {"device": "pi-1", "name": "wlan0"}]
-    assert "pi-1 has more rows than it sent: raise --limit" in ended.err
+    assert "pi-1 has more rows than it sent: raise --rows" in ended.err
 
 
 async def test_a_query_of_nothing_or_of_too_much_is_a_usage_error(fleet: Cli) -> None:
@@ -184,3 +186,78 @@ async def test_top_goes_on_until_ctrl_c(fleet: Cli, hub: Broker) -> None:
             process.send_signal(signal.SIGINT)
             await process.communicate()
         assert process.returncode == Exit.OK
+
+
+# After the rows
+
+
+def versions(*values: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda query: {"matched": True, "columns": ["version"], "rows": [[value] for value in values]}
+
+
+async def test_answers_are_reduced_to_one_table(fleet: Cli, hub: Broker) -> None:
+    async with (
+        FakeDevice(hub.url, "pi-1", answer=versions("12")),
+        FakeDevice(hub.url, "pi-2", answer=versions("12")),
+        FakeDevice(hub.url, "pi-3", answer=versions("13", None)),
+    ):
+        asked = ("query", "--select", "os.version", "--json")
+        ended = await fleet(*asked, "--reduce", "SELECT version, count(*) AS n FROM r GROUP BY 1 ORDER BY 2 DESC, 1")
+        assert ended.objects == [{"version": "12", "n": 2}, {"version": None, "n": 1}, {"version": "13", "n": 1}]
+        assert ended.last == "3 matched, 0 unmatched, 0 errored, 0 absent"
+        wrong = await fleet(*asked, "--reduce", "SELECT versoin FROM r")
+        assert wrong.code is Exit.USAGE
+        assert "no such column: versoin (table r has device, version)" in wrong.err
+        bars = await fleet("query", "--select", "os.version", "--histogram", "os.version")
+        assert [line.split() for line in bars.lines] == [
+            ["12", "2", "█" * 40],
+            ["13", "1", "█" * 20],
+            ["(none)", "1", "█" * 20],
+        ]
+
+
+async def test_one_query_chooses_the_devices_of_the_next(fleet: Cli, hub: Broker, tmp_path: Path) -> None:
+    def full(query: dict[str, Any]) -> dict[str, Any]:
+        return {"matched": True, "columns": ["p"], "rows": [[95]]}
+
+    async with (
+        FakeDevice(hub.url, "pi-1", answer=full),
+        FakeDevice(hub.url, "pi-2", answer=lambda query: {"matched": False}) as unmatched,
+        FakeDevice(hub.url, "pi-3", answer=full) as matched,
+    ):
+        chosen = await fleet("query", "disk.percent > 90", "--ids")
+        assert sorted(chosen.lines) == ["pi-1", "pi-3"]
+        (tmp_path / "full").write_text("# devices\n" + chosen.out)
+        again = await fleet("query", "x", "--on", f"@{tmp_path / 'full'}", "--json")
+        assert {row["device"] for row in again.objects} == {"pi-1", "pi-3"}
+        assert (len(unmatched.queries), len(matched.queries)) == (1, 2)
+
+
+async def test_a_tag_or_a_share_leaves_the_others_alone(fleet: Cli, hub: Broker) -> None:
+    async with (
+        FakeDevice(hub.url, "pi-1", tags={"site": "roof"}) as one,
+        FakeDevice(hub.url, "pi-2", tags={"site": "attic"}) as two,
+        FakeDevice(hub.url, "pi-3", tags={"site": "roof"}) as three,
+    ):
+        tagged = await fleet("query", "x", "--tag", "site=roof")
+        assert tagged.last == "2 matched, 0 unmatched, 0 errored, 0 absent"
+        assert not two.queries
+        first = await fleet("query", "x", "--limit", "34%", "--seed", "monday", "--ids")
+        second = await fleet("query", "x", "--limit", "1", "--seed", "monday", "--ids")
+        assert first.lines == second.lines
+        assert len(first.lines) == 1
+        assert sum(len(device.queries) for device in (one, two, three)) == 4
+        nobody = await fleet("query", "x", "--tag", "site=cellar")
+        assert nobody.code is Exit.USAGE
+
+
+async def test_a_slip_of_the_pen_reaches_no_device(fleet: Cli, hub: Broker) -> None:
+    async with FakeDevice(hub.url, "pi-1") as device:
+        ended = await fleet("query", "os.name = 'x' ADN mem.percent > 80")
+        assert ended.code is Exit.USAGE
+        assert ended.err.splitlines() == [
+            "fleet: syntax error at 'ADN'; did you mean 'AND'?",
+            "  os.name = 'x' ADN mem.percent > 80",
+            "                ^",
+        ]
+        assert not device.queries
