@@ -24,6 +24,7 @@ class _Table:
         self.ids: dict[bytes, int] = {}
         self.subjects: dict[int, tuple[int, bytes, int, int, int]] = {}
         self.expiries: dict[int, int] = {}
+        self.schedules: dict[bytes, tuple[int, int]] = {}
         self.origins: dict[str, int] = {}
         self.state = StreamState(0, 0, 0, 0, 0)
 
@@ -42,6 +43,11 @@ class _Table:
             self.messages.pop(seq, None)
             self.expiries.pop(seq, None)
         self.expiries.update(changes.expiries)
+        for subject, entry in changes.schedules.items():
+            if entry is None:
+                self.schedules.pop(subject, None)
+            else:
+                self.schedules[subject] = entry
         self.origins.update(changes.origins)
         for row in changes.subject_rows:
             if row[4] <= 0:
@@ -104,6 +110,7 @@ class MemoryStore:
             state=table.state,
             subjects=list(table.subjects.values()),
             expiries=list(table.expiries.items()),
+            schedules=[(subject, *entry) for subject, entry in table.schedules.items()],
             origins=list(table.origins.items()),
         )
 

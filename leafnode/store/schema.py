@@ -4,6 +4,7 @@
     consumers       one row a consumer: configuration and position
     pending         one row a delivery that waits for its acknowledgement
     expiries        one row a message with a TTL of its own
+    schedules       one row a scheduled message: when it is due
     origins         one row a source of a stream: how far it is copied
     notes           one row of what other parts of the broker keep: owner, key, value
     m<id>           messages of stream <id>: rowid = sequence, subject as a number, headers and payload as one blob
@@ -39,6 +40,12 @@ MIGRATIONS = (
     """
     CREATE TABLE notes (
         owner TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (owner, key)
+    ) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE schedules (
+        stream INTEGER NOT NULL, subject BLOB NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL,
+        PRIMARY KEY (stream, subject)
     ) WITHOUT ROWID;
     """,
 )

@@ -192,13 +192,16 @@ def _load_contents(connection: sqlite3.Connection, number: int) -> LoadedContent
             "SELECT first_seq, last_seq, messages, bytes, last_time FROM streams WHERE id = ?", (number,)
         ).fetchone()
         if state is None:
-            return LoadedContents(state=StreamState(0, 0, 0, 0, 0), subjects=[], expiries=[], origins=[])
+            return LoadedContents(state=StreamState(0, 0, 0, 0, 0), subjects=[], expiries=[], schedules=[], origins=[])
         subjects = connection.execute(f"SELECT id, name, last_seq, last_size, count FROM s{number}").fetchall()
         expiries = connection.execute("SELECT seq, at FROM expiries WHERE stream = ?", (number,)).fetchall()
+        schedules = connection.execute("SELECT subject, seq, at FROM schedules WHERE stream = ?", (number,)).fetchall()
         origins = connection.execute("SELECT source, seq FROM origins WHERE stream = ?", (number,)).fetchall()
     finally:
         connection.execute("COMMIT")
-    return LoadedContents(state=StreamState(*state), subjects=subjects, expiries=expiries, origins=origins)
+    return LoadedContents(
+        state=StreamState(*state), subjects=subjects, expiries=expiries, schedules=schedules, origins=origins
+    )
 
 
 def _load_consumers(connection: sqlite3.Connection, stream: int) -> list[LoadedConsumer]:

@@ -63,6 +63,7 @@ def _change_catalog(connection: sqlite3.Connection, change: Catalog) -> None:
             connection.execute(f"DROP TABLE IF EXISTS m{number}")
             connection.execute(f"DROP TABLE IF EXISTS s{number}")
             connection.execute("DELETE FROM expiries WHERE stream = ?", (number,))
+            connection.execute("DELETE FROM schedules WHERE stream = ?", (number,))
             connection.execute("DELETE FROM origins WHERE stream = ?", (number,))
             connection.execute(
                 "DELETE FROM pending WHERE consumer IN (SELECT id FROM consumers WHERE stream = ?)", (number,)
@@ -114,6 +115,8 @@ def _write_stream(connection: sqlite3.Connection, changes: StreamChanges) -> Non
         connection.executemany(
             "INSERT OR REPLACE INTO expiries VALUES (?,?,?)", [(number, seq, at) for seq, at in changes.expiries]
         )
+    if changes.schedules:
+        _write_schedules(connection, number, changes.schedules)
     if changes.origins:
         connection.executemany(
             "INSERT OR REPLACE INTO origins VALUES (?,?,?)",
@@ -128,6 +131,19 @@ def _write_stream(connection: sqlite3.Connection, changes: StreamChanges) -> Non
     connection.execute(
         "UPDATE streams SET first_seq = ?, last_seq = ?, messages = ?, bytes = ?, last_time = ? WHERE id = ?",
         (*changes.state, number),
+    )
+
+
+def _write_schedules(
+    connection: sqlite3.Connection, number: int, schedules: dict[bytes, tuple[int, int] | None]
+) -> None:
+    connection.executemany(
+        "DELETE FROM schedules WHERE stream = ? AND subject = ?",
+        [(number, subject) for subject, entry in schedules.items() if entry is None],
+    )
+    connection.executemany(
+        "INSERT OR REPLACE INTO schedules VALUES (?,?,?,?)",
+        [(number, subject, *entry) for subject, entry in schedules.items() if entry is not None],
     )
 
 

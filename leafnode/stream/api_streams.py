@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafnode import __version__
 from leafnode.route.subject import matches, overlap
-from leafnode.stream import faults, reads, schema, stream_rules, times
+from leafnode.stream import faults, reads, schema, source_rules, stream_rules, times
 from leafnode.stream.api import Api, Endpoint, Request
 from leafnode.stream.purge import Purge
 from leafnode.stream.stream import STORE_DOWN, Stream
@@ -47,28 +47,38 @@ class StreamApi:
 
     # configuration -----------------------------------------------------------------------------------------------
 
-    def _config(self, request: Request) -> StreamConfig:
-        if not request.body.strip():
-            raise faults.fault(faults.STREAM_MISMATCH)
-        value = schema.parse(request.body, REQUEST_SHAPE)
+    def _config(self, request: Request) -> tuple[StreamConfig, bool]:
+        """What the request asks for, and whether it is pedantic."""
+        value = schema.parse(request.body, REQUEST_SHAPE) if request.body.strip() else {}
         pedantic = value.pop("pedantic", False)
-        config = StreamConfig.from_json(value)
-        if config.name != request.tokens[0]:
-            raise faults.fault(faults.STREAM_MISMATCH)
-        return stream_rules.accept(config, self._around.limits, pedantic=pedantic)
+        return StreamConfig.from_json(value), pedantic
+
+    def _accept(self, config: StreamConfig, *, pedantic: bool) -> StreamConfig:
+        known = {name: stream.config for name, stream in self._js.streams.items()}
+        return stream_rules.accept(config, self._around.limits, known, pedantic=pedantic)
 
     def create(self, request: Request) -> None:
-        config = self._config(request)
+        config, pedantic = self._config(request)
+        _check_name(request, config)
+        if "/" in config.name or "\\" in config.name:
+            raise faults.fault(faults.STREAM_NAME_PATH)
         if config.sealed:
             raise stream_rules.invalid("stream configuration for create can not be sealed")
+        if config.mirror_direct and config.mirror is None:
+            raise stream_rules.invalid("stream has no mirror but does have mirror direct")
         existing = self._js.streams.get(config.name)
+        if existing is None and 0 <= self._around.limits.max_streams <= len(self._js.streams):
+            raise faults.fault(faults.MAX_STREAMS)
+        self._accept(config, pedantic=pedantic)
+        stream_rules.check_replicas(config)
         if existing is not None:
             if not stream_rules.same(existing.config, config):
                 raise faults.fault(faults.STREAM_NAME_IN_USE)
             request.answer({**self.describe(existing), "did_create": True})
             return
+        self._check_room(config, config.max_bytes)
+        source_rules.check_filters(config)
         stream_rules.check_overlap(config, [other.config for other in self._js.streams.values()])
-        self._check_room(config)
         stream = self._js.create_stream(config)
 
         def created(failure: str) -> None:
@@ -77,29 +87,32 @@ class StreamApi:
                 request.fail(faults.fault(faults.STREAM_CREATE, f"{STORE_DOWN}: {failure}"))
                 return
             self._advise("CREATED", "create", config.name)
-            request.answer({**self.describe(stream), "did_create": True})
+            request.answer({**_without_errors(self.describe(stream)), "did_create": True})
 
         self._around.journal.after(created)
 
-    def _check_room(self, config: StreamConfig) -> None:
+    def _check_room(self, config: StreamConfig, more: int) -> None:
+        """Whether the account has `more` bytes to promise.
+
+        Raises:
+            ApiError: 10026, 10028, 10047.
+        """
         limits = self._around.limits
-        if 0 <= limits.max_streams <= len(self._js.streams):
-            raise faults.fault(faults.MAX_STREAMS)
-        reserved = self._js.reserved(config.storage)
+        if 0 < limits.max_consumers < config.max_consumers:
+            raise faults.fault(faults.MAX_CONSUMERS)
         most = limits.max_memory if config.storage == "memory" else limits.max_storage
-        if most >= 0 and max(config.max_bytes, 0) + reserved > most:
-            raise faults.fault(
-                faults.Fault(500, 10028, "insufficient memory resources available")
-                if config.storage == "memory"
-                else faults.NO_STORAGE
-            )
+        if most >= 0 and max(more, 0) + self._js.reserved(config.storage) > most:
+            raise faults.fault(faults.NO_MEMORY if config.storage == "memory" else faults.NO_STORAGE)
 
     def update(self, request: Request) -> None:
-        config = self._config(request)
+        config, pedantic = self._config(request)
+        self._accept(config, pedantic=pedantic)
+        _check_name(request, config)
         stream = self._js.stream(config.name)
         stream_rules.check_update(stream.config, config)
+        self._check_room(config, max(config.max_bytes, 0) - max(stream.config.max_bytes, 0))
+        _check_consumers(stream, config)
         stream_rules.check_overlap(config, [other.config for other in self._js.streams.values()])
-        self._js.update_stream(stream, config)
 
         def updated(failure: str) -> None:
             if failure:
@@ -108,7 +121,7 @@ class StreamApi:
             self._advise("UPDATED", "modify", config.name)
             request.answer(self.describe(stream))
 
-        self._around.journal.after(updated)
+        self._js.update_stream(stream, config, lambda: self._around.journal.after(updated))
 
     def delete(self, request: Request) -> None:
         request.needs_empty_body()
@@ -248,6 +261,33 @@ def _state(stream: Stream, subjects: dict[str, int] | None, deleted: list[int] |
         state["deleted"] = deleted
     state["consumer_count"] = sum(1 for consumer in stream.consumers.values() if not consumer.config.direct)
     return state
+
+
+def _check_name(request: Request, config: StreamConfig) -> None:
+    if config.name != request.tokens[0]:
+        raise faults.fault(faults.STREAM_MISMATCH)
+
+
+def _without_errors(shown: dict[str, Any]) -> dict[str, Any]:
+    """Of a new stream: whether its origins are there is not known yet."""
+    for origin in [*shown.get("sources", []), *filter(None, [shown.get("mirror")])]:
+        origin.pop("error", None)
+    return shown
+
+
+def _check_consumers(stream: Stream, config: StreamConfig) -> None:
+    """Limits for consumers that become lower must hold for those that are there."""
+    old, new = stream.config.consumer_limits, config.consumer_limits
+    broken = [
+        consumer.name
+        for consumer in stream.consumers.values()
+        if any(
+            0 < new.get(limit, 0) < getattr(consumer.config, limit) and new[limit] != old.get(limit, 0)
+            for limit in ("inactive_threshold", "max_ack_pending")
+        )
+    ]
+    if broken:
+        raise faults.fault(faults.STREAM_UPDATE, f"change to limits violates consumers: {', '.join(broken)}")
 
 
 def serves(stream: Stream, subject: bytes) -> bool:

@@ -1,52 +1,71 @@
 """The headers of a publish that decide whether and how a stream takes it (spec jetstream-api section 4).
 
-`read` collects them in one pass over the block; the checks that need the stream's state are made there, in
-nats-server's order.
+`read` collects them in one pass over the block; the checks that need the stream's state are made in `admission`, in
+nats-server's order. Names are compared exactly, and of several headers of one name the first counts, as there.
 """
-
-import dataclasses
 
 from leafnode.errors import ApiError
 from leafnode.stream import faults, times
 from leafnode.wire import headers as header_block
 
-HEADERS_MAX = 64 * 1024  # bytes; nats-server's limit for stored headers
+HEADERS_MAX = 65535  # bytes; nats-server keeps the length of stored headers in 16 bits
 DIGITS_MAX = 20  # of a sequence: all that 64 bits hold
 NEVER = -1  # a TTL without an end
+NO_NUMBER = -1  # what a header says instead of a sequence: equal to none
 _PREFIX = b"\r\nNats-"
-_REFUSED = {
-    b"Nats-Incr": faults.COUNTER_DISABLED,
-    b"Nats-Batch-Id": faults.BATCH_DISABLED,
-    b"Nats-Schedule": faults.SCHEDULES_DISABLED,
-    b"Nats-Stream-Source": faults.SOURCE_HEADER,
-}
 
 
-@dataclasses.dataclass(slots=True)
 class Wishes:
-    """What a publisher asks by headers."""
+    """What a publisher asks by headers. An empty value is as good as none."""
 
-    msg_id: bytes = b""
-    expected_stream: bytes = b""
-    expected_last: int | None = None
-    expected_subject_last: int | None = None
-    expected_subject: bytes = b""
-    expected_id: bytes | None = None
-    rollup: bytes = b""
-    ttl: bytes = b""
-    refused: faults.Fault | None = None
+    __slots__ = ("expected_last", "expected_subject_last", "given", "msg_id", "rollup")
+
+    def __init__(self, given: dict[bytes, bytes]) -> None:
+        self.given = given  # the first value of each header whose name begins with Nats-
+        self.msg_id = given.get(b"Nats-Msg-Id", b"")
+        self.rollup = given.get(b"Nats-Rollup", b"").lower()
+        self.expected_last = _sequence(given.get(b"Nats-Expected-Last-Sequence"))
+        self.expected_subject_last = _sequence(given.get(b"Nats-Expected-Last-Subject-Sequence"))
+
+    def get(self, name: bytes) -> bytes:
+        return self.given.get(name, b"")
+
+    @property
+    def expected_subject(self) -> bytes:
+        return self.given.get(b"Nats-Expected-Last-Subject-Sequence-Subject", b"")
+
+    @property
+    def expected_stream(self) -> bytes:
+        return self.given.get(b"Nats-Expected-Stream", b"")
+
+    @property
+    def expected_id(self) -> bytes:
+        return self.given.get(b"Nats-Expected-Last-Msg-Id", b"")
+
+    @property
+    def ttl(self) -> bytes:
+        return self.given.get(b"Nats-TTL", b"")
+
+    @property
+    def expects(self) -> bool:
+        """Whether anything is said about the stream's state or name."""
+        return (
+            self.expected_last is not None
+            or self.expected_subject_last is not None
+            or bool(self.expected_subject or self.expected_stream or self.expected_id)
+        )
 
 
 def read(headers: bytes) -> Wishes | None:
     """The publish controls in a header block; None if there are none."""
     if _PREFIX not in headers:
         return None
-    wishes = Wishes()
+    given: dict[bytes, bytes] = {}
     for line in headers.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        if name.startswith(b"Nats-"):
-            _take(wishes, name, value.strip())
-    return wishes
+        if line.startswith(b"Nats-"):
+            name, _, value = line.partition(b":")
+            given.setdefault(name, value.lstrip(b" "))
+    return Wishes(given)
 
 
 def is_marker(block: bytes) -> bool:
@@ -58,39 +77,23 @@ def is_marker(block: bytes) -> bool:
     )
 
 
-def _take(wishes: Wishes, name: bytes, value: bytes) -> None:
-    if name == b"Nats-Msg-Id":
-        wishes.msg_id = wishes.msg_id or value
-    elif name == b"Nats-Expected-Stream":
-        wishes.expected_stream = value
-    elif name == b"Nats-Expected-Last-Sequence":
-        wishes.expected_last = _number(value)
-    elif name == b"Nats-Expected-Last-Subject-Sequence":
-        wishes.expected_subject_last = _number(value)
-    elif name == b"Nats-Expected-Last-Subject-Sequence-Subject":
-        wishes.expected_subject = value
-    elif name == b"Nats-Expected-Last-Msg-Id":
-        wishes.expected_id = value
-    elif name == b"Nats-Rollup":
-        wishes.rollup = value.lower()
-    elif name == b"Nats-TTL":
-        wishes.ttl = value
-    elif name in _REFUSED:
-        wishes.refused = wishes.refused or _REFUSED[name]
+def _sequence(value: bytes | None) -> int | None:
+    return number(value) if value else None
 
 
-def _number(value: bytes) -> int | None:
-    return int(value) if value.isdigit() and len(value) <= DIGITS_MAX else None
+def number(value: bytes) -> int:
+    """A count in digits, or NO_NUMBER."""
+    return int(value) if value.isdigit() and len(value) <= DIGITS_MAX else NO_NUMBER
 
 
 def ttl_ns(value: bytes) -> int:
-    """Nanoseconds, or NEVER.
+    """Nanoseconds of whole seconds, or NEVER.
 
     Raises:
         ApiError: 10165.
     """
     text = value.decode(errors="replace")
-    if text == "never":
+    if text.lower() == "never":
         return NEVER
     try:
         ttl = min(int(text) * times.SECOND, times.LONGEST) if text.isdigit() else times.duration(text)
@@ -98,7 +101,7 @@ def ttl_ns(value: bytes) -> int:
         raise invalid_ttl() from None
     if ttl < times.SECOND:
         raise invalid_ttl()
-    return ttl
+    return ttl - ttl % times.SECOND
 
 
 def invalid_ttl() -> ApiError:

@@ -201,16 +201,16 @@ class JetStream:
         for origin in self._origins.pop(stream.id, []):
             origin.stop()
 
-    def update_stream(self, stream: Stream, config: StreamConfig) -> None:
-        """Change a stream; lower limits take effect at once."""
+    def update_stream(self, stream: Stream, config: StreamConfig, then: Callable[[], None]) -> None:
+        """Change a stream; `then` when what is over lower limits is gone."""
         self.around.journal.catalog(UpdateStream(stream.id, _encode(config)))
         resubscribe = stream.config.subjects != config.subjects
-        if resubscribe:
-            stream.unsubscribe()
         copies = (stream.config.mirror, stream.config.sources) != (config.mirror, config.sources)
         if copies:
             self._stop_copying(stream)
-        stream.reconfigure(config)
+        if resubscribe:
+            stream.unsubscribe()
+        stream.reconfigure(config, then)
         if copies:
             self._start_copying(stream)
         if resubscribe:

@@ -46,6 +46,7 @@ class StreamChanges:
         "previous",
         "removed",
         "rows",
+        "schedules",
         "settled",
         "state",
         "stream",
@@ -64,6 +65,7 @@ class StreamChanges:
         self.subjects: dict[int, Subject] = {}
         self.subject_rows: list[tuple[int, bytes, int, int, int]] = []  # id, name, last sequence, its size, count
         self.expiries: list[tuple[int, int]] = []  # sequence, when (0: never; negative: a marker)
+        self.schedules: dict[bytes, tuple[int, int] | None] = {}  # by subject: sequence, when; None: it is gone
         self.origins: dict[str, int] = {}
         self.previous: dict[int, int] = {}  # for republishing: by sequence, the one before it on its subject
         self.state = StreamState(0, 0, 0, 0, 0)
@@ -214,6 +216,13 @@ class Journal:
         self._open.bytes += size
         self._messages += 1
         self._bytes += size
+
+    def hold_back(self, messages: int, size: int) -> None:
+        """So many messages wait for something before they can be kept (negative: no longer)."""
+        self._messages += messages
+        self._bytes += size
+        if messages < 0:
+            self._room()
 
     def _want_commit(self) -> None:
         if not self._woken:

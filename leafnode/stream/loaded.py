@@ -22,6 +22,7 @@ class LoadedContents:
     state: StreamState
     subjects: list[tuple[int, bytes, int, int, int]]  # id, name, last sequence, its size, count
     expiries: list[tuple[int, int]]
+    schedules: list[tuple[bytes, int, int]]  # subject, sequence, when it is due
     origins: list[tuple[str, int]]  # source, the newest sequence of it that is here
 
 

@@ -36,7 +36,7 @@ class Purge:
         self._bound = min(below - 1 if below else stream.contents.last_seq, stream.contents.last_seq)
         self._keep = keep
         self._done = done
-        self._left = -1  # how many may still go; -1: all
+        self._left = 0  # how many may still go, if some are kept
         self._removed = 0
 
     def start(self) -> None:
@@ -45,12 +45,16 @@ class Purge:
             self._done(self._stream.clear(), "")
             return
         if self._keep:
-            present = sum(subject.count for subject in contents.matching_any(self._filters or [b">"]))
-            self._left = present - self._keep
+            self._left = self._too_many()
             if self._left <= 0:
                 self._done(0, "")
                 return
         self._stream.around.journal.after(self._begin)
+
+    def _too_many(self) -> int:
+        """How many of those that are there now are beyond the number to keep."""
+        subjects = self._stream.contents.matching_any(self._filters or [b">"])
+        return sum(subject.count for subject in subjects) - self._keep
 
     def _begin(self, failure: str) -> None:
         if failure:
@@ -71,15 +75,17 @@ class Purge:
     def _found(self, answer: reads.Metas) -> None:
         stream = self._stream
         stream.recall.finished()
+        if self._keep:  # others may have removed some of them meanwhile
+            self._left = min(self._left, self._too_many())
         for meta in answer.metas:
-            if self._left == 0:
+            if self._keep and self._left <= 0:
                 break
             weight = stream.recall.weigh(meta)
             if weight is not None:
                 stream.remove(meta.seq, weight.subject, weight.size)
                 self._removed += 1
                 self._left -= 1
-        if self._left == 0:
+        if self._keep and self._left <= 0:
             self._done(self._removed, "")
         else:
             self._ask(answer.scanned_to)

@@ -25,6 +25,7 @@ class Recall:
         self._head_asked = False
         self._history_to = 0
         self.history_known = True
+        self._waiting_for_history: list[Callable[[], None]] = []
 
     # questions under way -----------------------------------------------------------------------------------------
 
@@ -124,6 +125,12 @@ class Recall:
         self._history_to = contents.last_seq
         self._stream.around.journal.after(lambda _failure: self._ask_history(0))
 
+    def when_history_is_known(self, call: Callable[[], None]) -> None:
+        if self.history_known:
+            call()
+        else:
+            self._waiting_for_history.append(call)
+
     def learn_history(self) -> None:
         self._history_to = self._stream.contents.last_seq
         self._ask_history(0)
@@ -156,29 +163,37 @@ class Recall:
             if subject.history:
                 subject.history.sort()
             stream.retention.enforce(subject)
+        waiting, self._waiting_for_history = self._waiting_for_history, []
+        for call in waiting:
+            call()
 
     def last_of(self, subject: Subject) -> None:
         """The newest message of a subject went and an older one took its place: find out which."""
         if self._stream.config.retention == "limits":  # work queues come here often and nobody asks
             self.look_up_last(subject)
 
-    def look_up_last(self, subject: Subject) -> None:
-        """Ask the store for the newest message of a subject."""
+    def look_up_last(self, subject: Subject, then: Callable[[], None] | None = None) -> None:
+        """Ask the store for the newest message of a subject; `then` is called when it is known or the subject gone."""
         stream = self._stream
 
         def found(meta: reads.Meta | None) -> None:
             self.finished()
-            if meta is None or subject.last_seq or stream.contents.subjects.get(subject.name) is not subject:
-                return
-            if stream.contents.is_gone(meta.seq):
-                self.look_up_last(subject)
-                return
-            subject.last_seq = meta.seq
-            subject.last_size = stream.size_of(len(subject.name), meta.headers, meta.payload)
-            stream.changes().subjects[subject.id] = subject
+            is_current = stream.contents.subjects.get(subject.name) is subject
+            if meta is not None and not subject.last_seq and is_current:
+                if stream.contents.is_gone(meta.seq):
+                    self.look_up_last(subject, then)
+                    return
+                subject.last_seq = meta.seq
+                subject.last_size = stream.size_of(len(subject.name), meta.headers, meta.payload)
+                stream.changes().subjects[subject.id] = subject
+            if then is not None:
+                then()
 
-        self.started()
-        stream.around.reads.ask(reads.LastOf(stream.id, subject.id, stream.committed, found))
+        def ask(_failure: str) -> None:
+            self.started()
+            stream.around.reads.ask(reads.LastOf(stream.id, subject.id, stream.committed, found))
+
+        stream.around.journal.after(ask)
 
     # ids of the duplicate window -----------------------------------------------------------------------------------
 

@@ -1,11 +1,13 @@
 """What a stream keeps: limits, roll-ups, and what consumers are done with (spec jetstream-api sections 3 and 8)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from leafnode.route.subject import is_literal
 from leafnode.stream import reads
 from leafnode.stream.contents import Subject, Weight
+from leafnode.stream.lookups import NeedsLookUp
 from leafnode.stream.purge import Purge
 
 if TYPE_CHECKING:
@@ -30,23 +32,42 @@ class Retention:
         if 0 < config.max_bytes < contents.bytes:
             self._drop_oldest(lambda: contents.bytes > config.max_bytes)
 
-    def enforce_all(self) -> None:
-        """The limits became lower."""
+    def enforce_all(self, then: Callable[[], None]) -> None:
+        """The limits became lower; `then` is called when nothing is over them."""
+        stream = self._stream
         self.enforce(None)
-        if self._stream.config.max_msgs_per_subject > 0 and self._stream.recall.history_known:
-            for subject in list(self._stream.contents.subjects.values()):
-                self.enforce(subject)
+        left = 1
+
+        def done(_removed: int = 0, _failure: str = "") -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                then()
+
+        limit = stream.config.max_msgs_per_subject
+        if limit > 0 and stream.recall.history_known:
+            for subject in list(stream.contents.subjects.values()):
+                if subject.history is None and subject.count > limit:
+                    left += 1
+                    self._purge_subject(subject, limit, done)
+                else:
+                    self.enforce(subject)
+        stream.recall.when_history_is_known(done)
 
     def _enforce_subject(self, entry: Subject) -> None:
         stream = self._stream
         limit = stream.config.max_msgs_per_subject
         if entry.history is None:
-            Purge(stream, [entry.name], below=stream.contents.last_seq + 1, keep=limit).start()
+            self._purge_subject(entry, limit, lambda _removed, _failure: None)
             return
         if not stream.recall.history_known:
             return  # again when it is
         while entry.history and entry.count > limit:
             stream.remove(entry.history[0][0], entry, entry.history[0][1])
+
+    def _purge_subject(self, entry: Subject, keep: int, done: Callable[[int, str], None]) -> None:
+        below = self._stream.contents.last_seq + 1
+        Purge(self._stream, [entry.name], below=below, keep=keep, done=done).start()
 
     def _drop_oldest(self, over: Callable[[], bool]) -> None:
         stream = self._stream
@@ -57,15 +78,30 @@ class Retention:
         if stream.contents.wants_head:
             stream.recall.refill_head()
 
+    def check_rolls_up(self, subject: bytes, rollup: bytes) -> None:
+        """Before a message that rolls its subject up is kept, at most one other is left of it, so that the rest goes
+        in the same commit.
+
+        Raises:
+            NeedsLookUp: older ones must go first.
+        """
+        entry = self._stream.contents.subjects.get(subject)
+        if rollup != b"sub" or entry is None or entry.count < 2 or not is_literal(subject):
+            return
+        if entry.history is None or not self._stream.recall.history_known:
+            raise NeedsLookUp(lambda again: self._purge_subject(entry, 1, lambda _removed, _failure: again()))
+        if not entry.last_seq:
+            raise NeedsLookUp(partial(self._stream.recall.look_up_last, entry))
+
     def roll_up(self, rollup: bytes, entry: Subject, seq: int, replaced: int, replaced_size: int) -> None:
-        """Everything before `seq` of the subject, or of all, goes. `replaced` is the subject's message before it.
+        """Everything before `seq` of the subject goes. `replaced` is the subject's message before it.
 
         A subject with wildcards (a client may publish to one) rolls up all that it matches, as with nats-server.
         """
         stream = self._stream
         if rollup == b"all":
-            Purge(stream, None, below=seq).start()
-        elif not is_literal(entry.name):
+            return  # it made room before it was kept
+        if not is_literal(entry.name):
             Purge(stream, [entry.name], below=seq).start()
         elif entry.count == 2 and replaced:
             stream.remove(replaced, entry, replaced_size)

@@ -290,11 +290,18 @@ class Origin:
         self.lag = int(parts[5])
         if self.stream.suspended or which.stream_seq <= self.last_seq:
             return
-        try:
-            self._keep(message, which.stream_seq, int(parts[4]))
-        except ApiError as error:  # a limit with discard new: wait for room
-            self.error = error_json(error)
-            self._fail()
+        subscription, time = self._subscription, int(parts[4])
+
+        def step() -> None:
+            if self._subscription is not subscription or which.stream_seq <= self.last_seq:
+                return  # it was asked for again meanwhile
+            try:
+                self._keep(message, which.stream_seq, time)
+            except ApiError as error:  # a limit with discard new: wait for room
+                self.error = error_json(error)
+                self._fail()
+
+        self.stream.lookups.run(step, len(message.payload) + len(message.headers))
 
     def _keep(self, message: Message, seq: int, time: int) -> None:
         subject, rule = self._moved(message.subject)
@@ -326,9 +333,10 @@ class Origin:
         shown["active"] = self._around.now_ns() - self.last_ns if self.last_ns else -1
         if self.error:
             shown["error"] = self.error
-        for name in ("filter_subject", "subject_transforms"):
-            if self.config.get(name):
-                shown[name] = self.config[name]
+        config = source_to_json(self.config)
+        for name in ("subject_transforms",) if self.is_mirror else ("filter_subject", "subject_transforms"):
+            if config.get(name):
+                shown[name] = config[name]
         return shown
 
 

@@ -16,17 +16,26 @@ from typing import TYPE_CHECKING
 from leafnode.errors import ApiError
 from leafnode.route.message import Message, Subscription
 from leafnode.route.transform import Transform
-from leafnode.stream import admission, faults, intake, schema
+from leafnode.stream import admission, counters, faults, intake, schedules, schema
+from leafnode.stream.admission import Draft
 from leafnode.stream.aging import Aging
+from leafnode.stream.batches import ID as BATCH_ID
+from leafnode.stream.batches import AtomicBatches
 from leafnode.stream.contents import Contents, Subject
+from leafnode.stream.counters import Counters
 from leafnode.stream.duplicates import Duplicates
+from leafnode.stream.fast_batches import SUFFIX as FAST_SUFFIX
+from leafnode.stream.fast_batches import FastBatches
 from leafnode.stream.intake import Wishes
 from leafnode.stream.journal import StreamChanges, StreamState
 from leafnode.stream.loaded import LoadedContents
+from leafnode.stream.lookups import LookUps
+from leafnode.stream.purge import Purge
 from leafnode.stream.recall import Recall
 from leafnode.stream.recent import Shelf
 from leafnode.stream.republish import Republisher
 from leafnode.stream.retention import Retention
+from leafnode.stream.schedules import Schedules
 from leafnode.stream.stored import Stored, file_size, memory_size
 from leafnode.stream.stream_config import StreamConfig
 from leafnode.stream.surroundings import Surroundings
@@ -65,6 +74,11 @@ class Stream:
         self.recall = Recall(self)
         self.retention = Retention(self)
         self.aging = Aging(self)
+        self.counters = Counters(self)
+        self.schedules = Schedules(self)
+        self.atomic = AtomicBatches(self)
+        self.fast = FastBatches(self)
+        self.lookups = LookUps(around.journal)
         self._subscriptions: list[Subscription] = []
         self._changes: StreamChanges | None = None
         self._interested: dict[bytes, tuple[Consumer, ...]] = {}
@@ -82,7 +96,7 @@ class Stream:
         self.config = config
         self.duplicates.window_ns = config.duplicate_window
         domain = f',"domain":{schema.encode(self.around.domain).decode()}' if self.around.domain else ""
-        self._ack_head = f'{{"stream":"{config.name}"{domain},"seq":'.encode()
+        self.ack_head = f'{{"stream":"{config.name}"{domain},"seq":'.encode()
         move = config.subject_transform
         self._transform = Transform(move.get("src", ""), move.get("dest", "")) if move else None
         self._republisher = Republisher(config.name, config.republish) if config.republish else None
@@ -94,16 +108,21 @@ class Stream:
             or self._transform
             or config.mirror
             or config.retention == "interest"
+            or config.allow_msg_counter
+            or config.allow_msg_schedules
         )
+        self._acks_early = config.persist_mode == "async"
 
-    def reconfigure(self, config: StreamConfig) -> None:
-        """Take on a changed configuration that `stream_rules` has accepted; lower limits take effect at once."""
+    def reconfigure(self, config: StreamConfig, then: Callable[[], None]) -> None:
+        """Take on a changed configuration that `stream_rules` has accepted; `then`: what is over new limits is gone."""
         self._configure(config)
+        if not config.allow_atomic:
+            self.atomic.clear()
         if keeps_history(config) and not self.contents.with_history:
             self.recall.begin_history()
-        self.retention.enforce_all()
         self.aging.disarm()
         self.aging.arm()
+        self.retention.enforce_all(then)
 
     def subscribe(self) -> None:
         """Capture the configured subjects."""
@@ -122,6 +141,10 @@ class Stream:
         self.deleted = True
         self._report_usage(0)
         self.aging.disarm()
+        self.around.timers.disarm(self.schedules)
+        self.atomic.clear()
+        self.fast.clear()
+        self.lookups.clear()
         self.unsubscribe()
 
     # publish -----------------------------------------------------------------------------------------------------
@@ -131,19 +154,30 @@ class Stream:
         subject, reply, headers, payload = message
         if to:
             subject = to
-        if headers or self.suspended or self.usage.is_over or not self._simple:
+        if (
+            headers
+            or not self._simple
+            or self.suspended
+            or self.usage.is_over
+            or self.lookups.queue
+            or reply.endswith(FAST_SUFFIX)
+        ):
             self._deliver_checked(subject, reply, headers, payload)
         else:
             self.keep(subject, reply, headers, payload, self.around.now_ns())
         return True
 
     def _deliver_checked(self, subject: bytes, reply: bytes, headers: bytes, payload: bytes) -> None:
-        try:
-            self._take(subject, reply, headers, payload)
-        except ApiError as error:
-            self._refuse(reply, error)
+        def step() -> None:
+            try:
+                self._take(subject, reply, headers, payload)
+            except ApiError as error:
+                self.refuse(reply, error)
 
-    def _refuse(self, reply: bytes, error: ApiError) -> None:
+        self.lookups.run(step, len(headers) + len(payload))
+
+    def refuse(self, reply: bytes, error: ApiError) -> None:
+        """Tell a publisher why its message was not taken."""
         if reply and not self.config.no_ack:
             body: dict[str, object] = {"error": error_json(error), "stream": self.name}
             if self.around.domain:
@@ -156,32 +190,60 @@ class Stream:
 
         Raises:
             ApiError: refused.
+            NeedsLookUp: something must be read first.
         """
-        if self.config.mirror:
+        if self.config.mirror or self.deleted:
             return
-        admission.check_open(self)
         now = self.around.now_ns()
         headers = _without_status(headers) if headers else headers
         wishes = intake.read(headers) if headers else None
-        if self._transform is not None:
-            subject = self._transform.apply(subject) or subject
-        admission.check_size(self, headers, payload)
-        ttl = 0
-        if wishes is not None:
-            ttl = admission.check_expectations(self, wishes, subject)
-            if wishes.msg_id and self._is_duplicate(wishes.msg_id, reply, now):
-                return
-            admission.check_rest(self, wishes)
-        self._keep_or_skip(subject, reply, headers, payload, now, wishes, ttl)
-
-    def _keep_or_skip(
-        self, subject: bytes, reply: bytes, headers: bytes, payload: bytes, now: int, wishes: Wishes | None, ttl: int
-    ) -> None:
-        admission.check_limits(self, subject, len(headers), len(payload))
-        if self.config.retention == "interest" and not self.interested(subject):
-            self._skip(reply, wishes, now)
+        if reply.endswith(FAST_SUFFIX):
+            self.fast.take(reply, Draft(self.moved(subject), headers, payload, wishes), now)
+        elif wishes is not None and wishes.get(BATCH_ID):
+            self.atomic.take(reply, Draft(subject, headers, payload, wishes), now)
         else:
-            self.keep(subject, reply, headers, payload, now, wishes, ttl)
+            self._take_one(Draft(self.moved(subject), headers, payload, wishes), reply, now)
+
+    def _take_one(self, draft: Draft, reply: bytes, now: int) -> None:
+        admission.check_open(self)
+        admission.check_size(self, draft.headers, draft.payload)
+        admission.check_before(self, draft, now)
+        if draft.wishes is not None and draft.wishes.msg_id and self._is_duplicate(draft.wishes.msg_id, reply, now):
+            return
+        admission.check_after(self, draft)
+        admission.check_limits(self, draft.subject, len(draft.headers), len(draft.payload))
+        admission.check_rollup_ready(self, draft)
+        tail = b"}" if draft.count is None else b',"val":"%d"}' % draft.count.total
+        self.keep_draft(draft, reply, now, tail)
+
+    def moved(self, subject: bytes) -> bytes:
+        """The subject under which a message is kept."""
+        return subject if self._transform is None else self._transform.apply(subject) or subject
+
+    def keep_draft(self, draft: Draft, reply: bytes, now: int, tail: bytes = b"}") -> int:
+        """Keep a message that all checks let through, or count it if nobody is interested; returns its sequence."""
+        wishes = draft.wishes
+        if self.config.retention == "interest" and not self.interested(draft.subject):
+            seq = self._skip(draft, reply, now, tail)
+        else:
+            seq = self.keep(draft.subject, reply, draft.headers, draft.payload, now, wishes, draft.ttl, tail)
+            if draft.count is not None:
+                self.counters.keep(draft.subject, seq, draft.count)
+            if self.config.allow_msg_schedules:
+                self.schedules.taken(draft.subject, seq, wishes, now)
+        if wishes is not None and wishes.get(schedules.NEXT) == schedules.PURGE:
+            self._end_schedule(wishes.get(schedules.SCHEDULER))
+        return seq
+
+    def _end_schedule(self, subject: bytes) -> None:
+        """A message says that a schedule has done its work."""
+        if not self.config.allow_rollup_hdrs or self.config.deny_purge:
+            return
+        entry = self.contents.subjects.get(subject)
+        if entry is not None and entry.count == 1 and entry.last_seq:
+            self.remove(entry.last_seq, entry, entry.last_size)
+        elif entry is not None:
+            Purge(self, [subject]).start()
 
     def _is_duplicate(self, msg_id: bytes, reply: bytes, now: int) -> bool:
         """Acknowledge a copy again; with the first one's commit, if that is still on its way."""
@@ -189,21 +251,25 @@ class Stream:
         if seq is None:
             return False
         if reply and not self.config.no_ack:
-            ack = b'%b%d,"duplicate": true}' % (self._ack_head, seq)
+            ack = b'%b%d,"duplicate": true}' % (self.ack_head, seq)
             if seq <= self.committed or self.around.journal.is_idle:
                 self.around.account.publish(Message(reply, payload=ack))
             else:
                 self.changes().acks.append((reply, ack))
         return True
 
-    def _skip(self, reply: bytes, wishes: Wishes | None, now: int) -> None:
+    def _skip(self, draft: Draft, reply: bytes, now: int, tail: bytes) -> int:
         """Interest retention and nobody interested: acknowledged with a number, not stored."""
         seq = self.contents.last_seq + 1
         self.contents.skip(seq)
-        self._remember(wishes, seq, now)
+        self._remember(draft.wishes, seq, now)
         changes = self.changes()
         if reply and not self.config.no_ack:
-            changes.acks.append((reply, b"%b%d}" % (self._ack_head, seq)))
+            changes.acks.append((reply, b"%b%d%b" % (self.ack_head, seq, tail)))
+        rollup = draft.wishes.rollup if draft.wishes is not None else b""
+        if rollup:
+            Purge(self, [draft.subject] if rollup == b"sub" else None).start()
+        return seq
 
     def keep(
         self,
@@ -214,24 +280,32 @@ class Stream:
         now: int,
         wishes: Wishes | None = None,
         ttl: int = 0,
+        tail: bytes = b"}",
     ) -> int:
         """Number a message that is admitted and hand it to the journal; returns its sequence."""
         contents = self.contents
         seq = contents.last_seq + 1
         changes = self._changes or self.changes()
         entry = contents.subjects.get(subject) or contents.subject(subject)
+        replaced, replaced_size = entry.last_seq, entry.last_size
+        if wishes is not None and wishes.rollup == b"all":
+            self.clear()
+            entry = contents.subject(subject)
         size = self.size_of(len(subject), len(headers), len(payload))
         if wishes is not None:
             self._remember(wishes, seq, now)
         else:
             self.duplicates.last_id = b""
-        replaced, replaced_size = entry.last_seq, entry.last_size
         contents.add(seq, entry, size, now)
         changes.rows += (seq, entry.id, now, len(headers), headers + payload if headers else payload)
         changes.messages.append(Stored(seq, subject, now, headers, payload))
         changes.subjects[entry.id] = entry
         if reply and not self.config.no_ack:
-            changes.acks.append((reply, b"%b%d}" % (self._ack_head, seq)))
+            ack = b"%b%d%b" % (self.ack_head, seq, tail)
+            if self._acks_early:
+                self.around.account.publish(Message(reply, b"", b"", ack))
+            else:
+                changes.acks.append((reply, ack))
         self.around.journal.weigh(size)
         if self._republisher is not None:
             changes.previous[seq] = replaced
@@ -261,27 +335,58 @@ class Stream:
     # copies of another stream ------------------------------------------------------------------------------------
 
     def keep_copy(self, stored: Stored) -> None:
-        """A mirror's way: sequence and time are the origin's; what it left out does not exist here either."""
+        """A mirror's way: sequence and time are the origin's; what it left out does not exist here either.
+
+        Raises:
+            NeedsLookUp: what the message rolls up must be read first.
+        """
+        wishes = self._copied_wishes(stored.headers)
+        if wishes is not None:
+            self.retention.check_rolls_up(stored.subject, wishes.rollup)
         if stored.seq > self.contents.last_seq + 1:
             self.contents.skip(stored.seq - 1)
         ttl = self._copied_ttl(stored.headers)
-        self.keep(stored.subject, b"", stored.headers, stored.payload, stored.time, None, ttl)
+        self.keep(stored.subject, b"", stored.headers, stored.payload, stored.time, wishes, ttl)
+
+    def _copied_wishes(self, headers: bytes) -> Wishes | None:
+        """Of what the publisher asked the origin: a copy rolls up if it may."""
+        wishes = intake.read(headers) if headers else None
+        if wishes is not None and (not self.config.allow_rollup_hdrs or self.config.deny_purge):
+            wishes.rollup = b""
+        return wishes
 
     def keep_from_source(self, subject: bytes, headers: bytes, payload: bytes) -> None:
-        """A source's way: numbered and stamped here, limits apply.
+        """A source's way: numbered and stamped here, limits apply, what was expected of the origin does not.
 
         Raises:
             ApiError: a limit with discard new refuses it, or the store does.
+            NeedsLookUp: a counter's last value must be looked up first.
         """
         admission.check_open(self)
         now = self.around.now_ns()
-        wishes = intake.read(headers)
-        if wishes is not None:
-            if wishes.msg_id and self._is_duplicate(wishes.msg_id, b"", now):
-                return
-            if not self.config.allow_rollup_hdrs:
-                wishes.rollup = b""
-        self._keep_or_skip(subject, b"", headers, payload, now, wishes, self._copied_ttl(headers))
+        wishes = self._copied_wishes(headers)
+        draft = Draft(self.moved(subject), headers, payload, wishes)
+        counters.increment(wishes)
+        if wishes is not None and wishes.msg_id and self._is_duplicate(wishes.msg_id, b"", now):
+            return
+        if self.config.allow_msg_counter:
+            admission.count(self, draft, None)
+        draft.ttl = self._copied_ttl(headers)
+        admission.check_limits(self, draft.subject, len(draft.headers), len(draft.payload))
+        admission.check_rollup_ready(self, draft)
+        self.keep_draft(draft, b"", now)
+
+    def keep_made(self, subject: bytes, headers: bytes, payload: bytes) -> bool:
+        """What a schedule makes; whether it was taken."""
+        draft = Draft(self.moved(subject), headers, payload, intake.read(headers))
+        draft.ttl = self._copied_ttl(headers)
+        try:
+            admission.check_open(self)
+            admission.check_size(self, headers, payload)
+        except ApiError:
+            return False
+        self.keep_draft(draft, b"", self.around.now_ns())
+        return True
 
     def _copied_ttl(self, headers: bytes) -> int:
         """The TTL of a copied message counts if this stream allows TTLs."""
@@ -307,6 +412,8 @@ class Stream:
         self.shelf.messages.pop(seq, None)
         if self.aging.expiry:
             self.aging.expiry.discard(seq)
+        if self.config.allow_msg_schedules:
+            self.schedules.removed(seq)
         if subject.count and not subject.last_seq:
             self.recall.last_of(subject)
         for consumer in self.interested(subject.name):
@@ -323,6 +430,8 @@ class Stream:
             changes.subjects[subject.id] = subject
         self.shelf.clear(self.contents.last_seq)
         self.aging.expiry.clear()
+        self.schedules.clear()
+        self.counters.clear()
         for consumer in self.consumers.values():
             consumer.on_cleared()
         return removed
@@ -384,11 +493,14 @@ class Stream:
         self._settled_again += changes.settled
         refusal = faults.fault(faults.STORE_FAILED, reason)
         for reply, _ in changes.acks:
-            self._refuse(reply, refusal)
+            self.refuse(reply, refusal)
 
     def hold(self, reason: str) -> None:
         """Refuse messages for this reason, until called with none: the disk is full."""
         self._held = self.suspended = reason
+        if not reason:
+            self.aging.arm()
+            self.schedules.arm()
 
     def restore(self, contents: Contents, loaded: LoadedContents) -> None:
         """Take on what is on the disk: at start, and after a failed commit."""
@@ -400,6 +512,8 @@ class Stream:
         self.aging.expiry.clear()
         for seq, kept in loaded.expiries:
             self.aging.expiry.add(seq, kept)
+        self.counters.clear()
+        self.schedules.restore(loaded.schedules)
         self.origins = dict(loaded.origins)
         self.suspended = self._held
         self.recall.restore()

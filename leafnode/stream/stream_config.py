@@ -97,13 +97,22 @@ _SOURCE_ORDER = tuple(SOURCE)
 def source_to_json(source: dict[str, Any]) -> dict[str, Any]:
     """One mirror or source as it is shown: its start time as text."""
     shown = schema.ordered(source, _SOURCE_ORDER, frozenset({"name"}), {"opt_start_time": times.to_text})
+    if "subject_transforms" in shown:
+        shown["subject_transforms"] = [_pair_to_json(pair) for pair in shown["subject_transforms"]]
     external = shown.get("external")
     if external is not None:
         shown["external"] = {"api": external.get("api", ""), "deliver": external.get("deliver", "")}
     return shown
 
 
+def _pair_to_json(pair: dict[str, Any]) -> dict[str, Any]:
+    """A source and a destination are always shown."""
+    return {"src": "", "dest": "", **pair}
+
+
 _CONVERT: dict[str, schema.Kind] = {
+    "subject_transform": _pair_to_json,
+    "republish": _pair_to_json,
     "mirror": source_to_json,
     "sources": lambda sources: [source_to_json(source) for source in sources],
 }
@@ -160,4 +169,5 @@ class StreamConfig:
     def to_json(self) -> dict[str, Any]:
         """As nats-server shows it: its order, zero values left out where it leaves them out."""
         values = {key: getattr(self, key) for key in SHAPE}
+        values["persist_mode"] = "" if self.persist_mode == "default" else self.persist_mode
         return schema.ordered(values, tuple(SHAPE), _ALWAYS, _CONVERT)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from leafnode.route.account import Account
 from leafnode.route.message import Message
 from leafnode.stream import schema, times
+from leafnode.stream.batches import Staging
 from leafnode.stream.journal import Journal
 from leafnode.stream.reads import Reads
 from leafnode.stream.recent import Recent
@@ -62,6 +63,7 @@ class Surroundings:
     reads: Reads = dataclasses.field(default_factory=Reads)
     timers: Timers = dataclasses.field(default_factory=Timers)
     recent: Recent = dataclasses.field(default_factory=Recent)
+    staging: Staging = dataclasses.field(default_factory=Staging)
     memory: Usage = dataclasses.field(init=False)
     disk: Usage = dataclasses.field(init=False)
 

@@ -47,3 +47,21 @@ def with_lines(block: bytes, *lines: tuple[bytes, bytes]) -> bytes:
     """The block with lines added at its end; a new block if there was none."""
     body = block[:-2] if block.endswith(b"\r\n\r\n") else VERSION + b"\r\n"
     return body + b"".join(name + b": " + value + b"\r\n" for name, value in lines) + b"\r\n"
+
+
+def without_prefixes(block: bytes, *prefixes: bytes) -> bytes:
+    """The block without the headers whose names begin so; nothing if no header is left."""
+    if not any(b"\r\n" + prefix in block for prefix in prefixes):
+        return block
+    kept = [line for line in block.split(b"\r\n") if not line.startswith(prefixes)]
+    return b"\r\n".join(kept) if any(kept[1:]) else b""
+
+
+def with_value(block: bytes, name: bytes, value: bytes) -> bytes:
+    """The block with one header set: in the place of the first of that name, or at the end."""
+    start = block.find(b"\r\n" + name + b":")
+    if start < 0:
+        return with_lines(block, (name, value))
+    start += 2
+    stop = block.find(b"\r\n", start)
+    return block[:start] + name + b": " + value + block[stop:]

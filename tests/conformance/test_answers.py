@@ -1,44 +1,23 @@
 """The same requests to JetStream's API of both servers: the JSON they answer with, side by side.
 
-Of results every key and value is compared, of errors type, codes and text (see `essence`). Left out are fields that
-differ from run to run or name the server: see VOLATILE. What leafnode answers otherwise on purpose is listed in
+What leafnode answers otherwise on purpose is listed in
 EXCEPTIONS with its reason, and nothing else may differ.
 """
 
-import asyncio
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import nats
 import pytest
 
 from tests.conformance.conftest import MAKERS
+from tests.conformance.side_by_side import Step, differences
 from tests.support.servers import Broker, jetstream
 
-VOLATILE = {
-    "created",
-    "ts",
-    "time",
-    "cluster",
-    "first_ts",
-    "last_ts",
-    "last_active",
-    "active",
-    "api",
-    "event_time",
-    "id",
-}
-SILENCE_SECONDS = 1.5  # not answered within: silence, which is compared as well
-VERSIONS = "_nats."  # metadata that a server adds about itself
 EXCEPTIONS: dict[str, str] = {
     "STREAM.SNAPSHOT.S": "a backup is a copy of the database file; through the API it is an error",
 }
 """Requests whose answers differ, and why."""
-
-Step = tuple[str, Any]
 
 FIRST: list[Step] = [
     ("STREAM.CREATE.S", {"name": "S", "subjects": ["s.>"], "allow_direct": True, "max_age": 3_600_000_000_000}),
@@ -135,57 +114,7 @@ def both(tmp_path: Path) -> Iterator[list[Broker]]:
         ]
 
 
-def tidy(value: Any) -> Any:
-    """Without what no two runs have in common."""
-    if isinstance(value, dict):
-        kept = {key: tidy(item) for key, item in value.items() if key not in VOLATILE and not key.startswith(VERSIONS)}
-        return {key: item for key, item in kept.items() if not (key == "metadata" and item == {})}
-    if isinstance(value, list):
-        return [tidy(item) for item in value]
-    return value
-
-
-def essence(answer: Any) -> Any:
-    """Of an error, what clients go by: its type, codes and text.
-
-    Results without content beside an error depend on nats-server's version; what follows "invalid JSON:" are words of
-    Go's library.
-    """
-    if not isinstance(answer, dict) or "error" not in answer:
-        return answer
-    error = dict(answer["error"])
-    if error["description"].startswith("invalid JSON:"):
-        error["description"] = "invalid JSON"
-    return {"type": answer.get("type"), "error": error}
-
-
-async def answers(broker: Broker, steps: list[Step]) -> list[Any]:
-    """What the server says to each step; a message that is delivered counts as an answer too."""
-    client = await nats.connect(broker.url, allow_reconnect=False)
-    found = []
-    for verb, body in steps:
-        payload = b"" if body is None else body.encode() if isinstance(body, str) else json.dumps(body).encode()
-        subject = verb[4:] if verb.startswith("PUB ") else f"$JS.API.{verb.split()[0]}"
-        try:
-            message = await client.request(subject, payload, timeout=SILENCE_SECONDS)
-        except nats.errors.TimeoutError:
-            found.append("silence")
-            continue
-        try:
-            found.append(essence(tidy(json.loads(message.data))))
-        except ValueError:
-            found.append((message.data, message.headers))
-    await client.close()
-    return found
-
-
 async def test_both_servers_answer_alike(both: list[Broker]) -> None:
     steps = FIRST + REQUESTS
-    theirs, ours = await asyncio.gather(*(answers(broker, steps) for broker in both))
-    differences = [
-        f"{verb} {body}\n  nats-server: {their}\n  leafnode:    {our}"
-        for (verb, body), their, our in zip(steps, theirs, ours, strict=True)
-        if their != our and verb not in EXCEPTIONS
-    ]
-    assert not differences, "\n".join(differences)
+    ours = await differences(both, steps, EXCEPTIONS)
     assert sum("error" not in answer for answer in ours if isinstance(answer, dict)) > len(steps) / 2

@@ -174,9 +174,5 @@ def test_an_unknown_key_is_named() -> None:
 
 def test_what_is_not_built_is_refused_by_name() -> None:
     bench = Bench()
-    for feature in ("allow_msg_counter", "allow_atomic", "allow_msg_schedules", "allow_batched"):
-        error = bench.api("STREAM.CREATE.S", name="S", **{feature: True})["error"]
-        assert error["err_code"] == 10052
-        assert feature in error["description"]
     bench.create("S")
     assert "not supported" in bench.api("STREAM.SNAPSHOT.S", deliver_subject="x")["error"]["description"]
