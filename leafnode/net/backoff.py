@@ -5,7 +5,7 @@ A site whose power comes back restarts every leaf at once; jitter keeps them fro
 
 from collections.abc import Callable, Iterator
 
-CAP_SECONDS = 5.0  # a hub that is back is found within this, however long it was away; an attempt costs a few packets
+CAP_SECONDS = 1.5  # a hub that is back is found within this, however long it was away; an attempt costs a few packets
 
 
 def delays(

@@ -34,6 +34,7 @@ from leafnode.route.auth import User
 from leafnode.route.interest import LOOP_PREFIX, PLAIN, Interest
 from leafnode.route.mapping import DROPPED, Mapping
 from leafnode.route.message import Message, Subscription
+from leafnode.route.nudge import INBOX, Nudge
 from leafnode.route.subject import is_literal, is_subset, is_valid, matches, overlap
 from leafnode.wire import control
 from leafnode.wire.backlog import Backlog
@@ -45,6 +46,8 @@ ACK_PREFIX = b"$JS.ACK."
 ACK_DOTS = 8  # dots in an acknowledgement subject before a glued subject can follow
 NEVER_CROSS = (b"$JS.API.>", b"$KV.>", b"$OBJ.>")
 EARLY = b".API.CONSUMER.>"  # end of the subject that is told before everything else
+PROTO = 1  # of links: no tracing of messages
+OURS = "leafnode"  # `git_commit` in the INFO of a leafnode
 LISTENER_FIELDS = {
     "leafnode_urls",
     "info_on_connect",
@@ -120,6 +123,7 @@ class Leaf:
         self._backlog = Backlog()
         self._theirs: dict[tuple[bytes, bytes], Subscription] = {}
         self._ours = Interest()
+        self._nudge: Nudge | None = None
         own_api = (b"$JS." + options.domain.encode() + b".API.>",) if options.domain else ()
         self._not_out = (*NEVER_CROSS, *own_api, *options.deny_exports)
         self._not_in = (*NEVER_CROSS, *options.deny_imports)
@@ -187,6 +191,8 @@ class Leaf:
             case control.Pong():
                 self.pings_out = 0
                 self.on_pong()
+                if self._nudge is not None:
+                    self._after_burst(self._nudge)
             case control.Err(text):
                 self.close_reason = text.decode(errors="replace").strip("' ")
                 self.loop_detected = "Loop detected" in self.close_reason or "Permissions" in self.close_reason
@@ -221,7 +227,7 @@ class Leaf:
             "jetstream": options.jetstream,
             "compress_mode": "not supported",
             "remote_account": self.account.name,
-            "protocol": 1,
+            "protocol": PROTO,
         }
         if options.domain:
             fields["domain"] = options.domain
@@ -297,8 +303,33 @@ class Leaf:
         for sub in self.account.subscriptions.all():
             self._interest_changed(sub, added=True)
         self.settle()
+        if not self.is_hub and self._may_be_sourced():
+            self._nudge = Nudge(self._introduction())
+            self.ping()  # the answer comes after the hub's interest
         self.account.interest_listeners.append(self._interest_changed)
         self._on_up(self)
+
+    def _may_be_sourced(self) -> bool:
+        """Whether the hub may have mirrors and sources of our streams, and needs to be told that we are back."""
+        return self.options.jetstream and bool(self.options.domain) and self.remote.get("git_commit") != OURS
+
+    def _introduction(self) -> dict[str, object]:
+        options = self.options
+        return {
+            "server_id": options.server_id,
+            "server_name": options.server_name,
+            "version": options.version,
+            "proto": PROTO,
+            "cluster": options.server_name,
+            "domain": options.domain,
+            "headers": True,
+            "jetstream": options.jetstream,
+        }
+
+    def _after_burst(self, nudge: Nudge) -> None:
+        self._nudge = None
+        for line in nudge.say():
+            self._say(line)
 
     # interest ----------------------------------------------------------------------------------------------------
 
@@ -352,6 +383,8 @@ class Leaf:
                 return
             text = f'Permissions Violation for Subscription to "{subject.decode(errors="replace")}"'
             raise ProtocolError(text, "Permissions Violation")
+        if self._nudge is not None:
+            self._nudge.learned(subject)
         key = (subject, queue)
         known = self._theirs.get(key)
         if known is not None:
@@ -371,6 +404,8 @@ class Leaf:
         return any(matches(pattern, subject) for pattern in allowed)
 
     def _unlearn(self, subject: bytes, queue: bytes) -> None:
+        if self._nudge is not None:
+            self._nudge.settled(subject)
         sub = self._theirs.pop((subject, queue), None)
         if sub is not None:
             self.account.unsubscribe(sub)
@@ -397,6 +432,8 @@ class Leaf:
         if reply.startswith(ACK_PREFIX):
             reply, glued = unglue(reply)
             shown = glued or subject
+        if self._nudge is not None and reply.startswith(INBOX):
+            self._nudge.settled(reply)
         only: Sequence[bytes] | None = op.queues
         if self.account.mappings is not None:
             mapped = self.account.mappings.apply(subject)
