@@ -46,6 +46,7 @@ _CLUSTERED = {
     "CONSUMER.LEADER.STEPDOWN": "consumer_leader_stepdown_response",
     "STREAM.PEER.REMOVE": "stream_remove_peer_response",
 }
+CONSUMERS = b".CONSUMER.>"  # end of the interest by which a JetStream behind a link offers its API
 _NOT_BUILT = ("STREAM.SNAPSHOT", "STREAM.RESTORE")
 
 
@@ -58,6 +59,7 @@ class JetStream:
         self._by_id: dict[int, Stream] = {}
         self._push: dict[bytes, dict[Consumer, None]] = {}  # by deliver subject
         self._origins: dict[int, list[Origin]] = {}  # by stream
+        around.account.interest_listeners.append(self._interest_changed)
         self._held = ""  # why file streams refuse messages
         self.api = Api(around)
         self.api.endpoint("INFO", Endpoint(self._info, "account_info_response", {}), tokens=0)
@@ -183,8 +185,12 @@ class JetStream:
     def _start_copying(self, stream: Stream) -> None:
         """Begin what a stream's mirror or sources ask for."""
         config = stream.config
-        origins = [Origin(stream, config.mirror, is_mirror=True)] if config.mirror else []
-        origins += [Origin(stream, source, is_mirror=False) for source in config.sources]
+
+        def copy(source: dict[str, Any], *, is_mirror: bool) -> Origin:
+            return Origin(stream, source, is_mirror=is_mirror, on_other_origin=lambda: self._mirror_anew(stream))
+
+        origins = [copy(config.mirror, is_mirror=True)] if config.mirror else []
+        origins += [copy(source, is_mirror=False) for source in config.sources]
         if not origins:
             return
         self._origins[stream.id] = origins
@@ -195,6 +201,14 @@ class JetStream:
 
         stream.on_reloaded = restart
         self.around.journal.after(lambda _failure: restart())
+
+    def _mirror_anew(self, stream: Stream) -> None:
+        """What it mirrored was made anew, so its sequences mean other messages now. Durable consumers begin again."""
+        durables = [each for each in stream.consumers.values() if each.config.is_durable]
+        self.delete_stream(stream)
+        fresh = self.create_stream(stream.config)
+        for consumer in durables:
+            self.create_consumer(fresh, consumer.name, consumer.config, self.watch_interest)
 
     def _stop_copying(self, stream: Stream) -> None:
         stream.on_reloaded = lambda: None
@@ -397,10 +411,19 @@ class JetStream:
         self.around.timers.on_time(now_ns)
 
     def on_link_up(self) -> None:
-        """A link to another server is up again: mirrors and sources look for their origin behind it."""
+        """A link to another server is up again: what waits for its origin looks for it there."""
         for origin in self._all_origins():
-            if origin.is_external:
+            if origin.is_external and not origin.is_running:
                 origin.start()
+
+    def _interest_changed(self, sub: Subscription, added: bool) -> None:
+        """The API of another JetStream came within reach: whoever copies from there asks at once, also who thinks that
+        nothing has happened, since the link between them is new."""
+        if added and sub.sink.is_remote and sub.subject.endswith(CONSUMERS) and self._origins:
+            api = sub.subject[: -len(CONSUMERS)].decode(errors="replace")
+            for origin in self._all_origins():
+                if origin.api == api:
+                    origin.origin_is_back()
 
 
 def contents_of(stream: Stream, loaded: LoadedContents) -> Contents:

@@ -11,8 +11,8 @@ has. Nothing is lost or doubled whatever the link does, because the place to go 
 Flow control is answered after the commit, so that the origin never sends more than the disk takes.
 """
 
-import hashlib
 import json
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from leafnode.errors import ApiError
@@ -20,6 +20,7 @@ from leafnode.route.message import Message, Subscription
 from leafnode.route.transform import Transform
 from leafnode.stream import ack, intake, schema, times
 from leafnode.stream.api import LEVEL_HEADER
+from leafnode.stream.short_hash import from_number, short_hash, to_number
 from leafnode.stream.stored import Stored
 from leafnode.stream.stream import Stream, error_json
 from leafnode.stream.stream_config import source_to_json
@@ -37,7 +38,9 @@ LOCAL_API = "$JS.API"
 MIRROR_LEVEL, SOURCE_LEVEL = b"4", b"5"  # the API level that nats-server asks of an origin
 _OLD_ORIGIN = (10185, 10025)  # it knows neither the level nor the `sourcing` key
 _CONTROLS = (b"Nats-Expected-", b"Nats-Batch-")
-_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+IDENTITY = b"Nats-Stream-Identity"
+_IDENTITY_KEY = " identity"  # after a source's key: which incarnation of its origin the sequence is of
+_OTHER_ORIGIN = 10225  # the origin was deleted and made anew
 
 
 class Heartbeat(NamedTuple):
@@ -52,8 +55,12 @@ class Origin:
 
     is_remote = False
 
-    def __init__(self, stream: Stream, config: dict[str, Any], *, is_mirror: bool) -> None:
+    def __init__(
+        self, stream: Stream, config: dict[str, Any], *, is_mirror: bool, on_other_origin: Callable[[], None]
+    ) -> None:
+        """`on_other_origin`: of a mirror; makes it anew, which ends this."""
         self.stream = stream
+        self._on_other_origin = on_other_origin
         self.config = config
         self.is_mirror = is_mirror
         self.key = schema.encode(source_to_json(config)).decode()
@@ -62,7 +69,7 @@ class Origin:
         self.last_ns = 0  # when the origin was last heard
         self.error: dict[str, object] | None = None
         self._around = stream.around
-        self._api = (config.get("external") or {}).get("api") or LOCAL_API
+        self.api = (config.get("external") or {}).get("api") or LOCAL_API
         self._is_old = False
         self._failures = 0
         self._deadline_ns = 0
@@ -77,7 +84,12 @@ class Origin:
 
     @property
     def is_external(self) -> bool:
-        return self._api != LOCAL_API
+        return self.api != LOCAL_API
+
+    @property
+    def is_running(self) -> bool:
+        """Messages may come at any time."""
+        return self._subscription is not None and not self._asking
 
     @property
     def name(self) -> str:
@@ -94,8 +106,32 @@ class Origin:
         """The first word of Nats-Stream-Source."""
         if not self.is_external:
             return self.name.encode()
-        digest = hashlib.sha256(self._api.encode()).digest()[:TOKEN]
-        return f"{self.name}:{''.join(_DIGITS[byte % len(_DIGITS)] for byte in digest)}".encode()
+        return f"{self.name}:{short_hash(self.api)}".encode()
+
+    @property
+    def _identity(self) -> str:
+        """Of the origin that `last_seq` is about; empty: not known."""
+        return from_number(self.stream.origins.get(self.key + _IDENTITY_KEY, 0))
+
+    def _is_other(self, told: str) -> bool:
+        """Whether the origin is not the one that we have copied from; learns who it is if nobody was known."""
+        if not to_number(told) or told == self._identity:
+            return False
+        if self._identity:
+            return True
+        self.stream.keep_origin(self.key + _IDENTITY_KEY, to_number(told))
+        return False
+
+    def _begin_anew(self) -> None:
+        """The origin was deleted and made again: what it has now is new. A source goes on with it; a mirror of
+        something that is no more is replaced by a mirror of what there is.
+        """
+        if self.is_mirror:
+            self._on_other_origin()
+            return
+        self.stream.keep_origin(self.key, 0)
+        self.stream.keep_origin(self.key + _IDENTITY_KEY, 0)
+        self.start()
 
     # life --------------------------------------------------------------------------------------------------------
 
@@ -111,6 +147,11 @@ class Origin:
         reached = self._around.account.publish(self._request(f"$JSC.R.{token}".encode()))
         if not reached and self._asking:
             self._fail()
+
+    def origin_is_back(self) -> None:
+        """It can be reached again, so earlier failures say nothing any more."""
+        self._failures = 0
+        self.start()
 
     def stop(self) -> None:
         """For good."""
@@ -154,15 +195,17 @@ class Origin:
 
     def _request(self, reply: bytes) -> Message:
         config = self._consumer_config()
-        subject = f"{self._api}.CONSUMER.CREATE.{self.name}"
+        subject = f"{self.api}.CONSUMER.CREATE.{self.name}"
         if self._is_old:
             subject += f".{config['name']}"
             if config.get("filter_subject"):
                 subject += f".{config['filter_subject']}"
         headers = b""
         if not self._is_old:
-            level = MIRROR_LEVEL if self.is_mirror else SOURCE_LEVEL
-            headers = header_block.with_lines(b"", (LEVEL_HEADER, level))
+            lines = [(LEVEL_HEADER, MIRROR_LEVEL if self.is_mirror else SOURCE_LEVEL)]
+            if self._identity:
+                lines.append((IDENTITY, self._identity.encode()))
+            headers = header_block.with_lines(b"", *lines)
         body = {"stream_name": self.name, "config": config, "action": ""}
         return Message(subject.encode(), reply, headers, schema.encode(body))
 
@@ -240,6 +283,9 @@ class Origin:
         if error:
             self._on_refusal(error)
             return
+        if self._is_other((header_block.get(message.headers, IDENTITY) or b"").decode(errors="replace")):
+            self._begin_anew()
+            return
         self.error = None
         self._failures = 0
         self._unsubscribe()
@@ -252,6 +298,9 @@ class Origin:
         if error.get("err_code") in _OLD_ORIGIN and not self._is_old:
             self._is_old = True
             self.start()
+            return
+        if error.get("err_code") == _OTHER_ORIGIN and self._identity:
+            self._begin_anew()
             return
         self.error = error
         self._fail()
@@ -309,7 +358,9 @@ class Origin:
         if self.is_mirror:
             self.stream.keep_copy(Stored(seq, subject, time, headers, message.payload))
             return
-        words = (self._tag, b"%d" % seq, *rule, message.subject)
+        words = [self._tag, b"%d" % seq, *rule, message.subject]
+        if self._identity:
+            words.append(self._identity.encode())
         headers = header_block.with_lines(headers, (b"Nats-Stream-Source", b" ".join(words)))
         self.stream.keep_from_source(subject, headers, message.payload)
         self.stream.keep_origin(self.key, seq)

@@ -4,6 +4,7 @@ import base64
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -183,7 +184,9 @@ def test_a_source_moves_subjects_and_says_where_a_message_came_from() -> None:
     assert message["subject"] == "$KV.S.k"
     headers = base64.b64decode(message["hdrs"]).decode()
     assert headers.startswith("NATS/1.0\r\nNats-Stream-Source: KV_B:")
-    assert headers.rstrip().endswith(" 1 $KV.B.> $KV.S.> $KV.B.k")
+    _, _, *words, identity = headers.rstrip().split(" ")
+    assert words == ["1", "$KV.B.>", "$KV.S.>", "$KV.B.k"]
+    assert len(identity) == 8
 
 
 def test_a_source_goes_on_behind_what_it_has_even_if_that_was_purged() -> None:
@@ -199,6 +202,61 @@ def test_a_source_goes_on_behind_what_it_has_even_if_that_was_purged() -> None:
     link.hub.publish("s", b"2")
     link.settle()
     assert [payload for _, _, payload in kept(link.leaf, "A")] == ["2"]
+
+
+@pytest.mark.parametrize("is_told", [False, True], ids=["found by silence", "told by the link"])
+def test_a_source_copies_an_origin_that_was_made_anew_from_its_beginning(is_told: bool) -> None:
+    link = joined()
+    link.hub.create("S", subjects=["s"])
+    link.leaf.create("A", subjects=["own"], sources=[{"name": "S", "external": EXTERNAL}])
+    link.settle()
+    for number in range(3):
+        link.hub.publish("s", b"old %d" % number)
+    link.settle()
+    link.hub.api("STREAM.DELETE.S")
+    link.hub.advance(SECOND)
+    link.hub.create("S", subjects=["s"])
+    link.hub.publish("s", b"new")
+    if is_told:
+        link.leaf.account.subscribe(Subscription(b"$JS.hub.API.CONSUMER.>", _Remote()))
+        link.settle()
+    else:
+        link.advance(20)
+    assert [payload for _, _, payload in kept(link.leaf, "A")] == ["old 0", "old 1", "old 2", "new"]
+    link.hub.publish("s", b"newer")
+    link.settle()
+    assert [payload for _, _, payload in kept(link.leaf, "A")][-2:] == ["new", "newer"]
+
+
+def test_a_mirror_of_an_origin_that_was_made_anew_is_a_mirror_of_the_new_one() -> None:
+    link = joined()
+    link.hub.create("S", subjects=["s"])
+    link.leaf.create("M", mirror={"name": "S", "external": EXTERNAL})
+    link.settle()
+    for number in range(3):
+        link.hub.publish("s", b"old %d" % number)
+    link.settle()
+    link.leaf.api("CONSUMER.DURABLE.CREATE.M.c", stream_name="M", config={"durable_name": "c", "ack_policy": "none"})
+    link.hub.api("STREAM.DELETE.S")
+    link.hub.advance(SECOND)
+    link.hub.create("S", subjects=["s"])
+    link.hub.publish("s", b"new")
+    link.advance(20)
+    assert kept(link.leaf, "M") == [(1, "s", "new")]
+    assert link.leaf.api("CONSUMER.NAMES.M")["consumers"] == ["c"]
+
+
+class _Remote:
+    """Another server's interest."""
+
+    is_remote = True
+    is_hub = True
+
+    def deliver(self, sub: Subscription, message: Message, to: bytes) -> bool:
+        return True
+
+    def forward(self, message: Message, to: bytes, queues: object, *, plain: bool) -> bool:
+        return True
 
 
 def test_a_failed_commit_is_copied_again() -> None:
