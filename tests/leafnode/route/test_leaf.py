@@ -252,3 +252,33 @@ def test_any_chunking_of_a_link_has_the_same_effect() -> None:
         heard.append(said(alice))
     assert len(set(heard)) == 1
     assert heard[0] == b"MSG in 1 3\r\nabc\r\nHMSG in 1 12 15\r\nNATS/1.0\r\n\r\nxyz\r\n"
+
+
+def with_jetstream(info: bytes = INFO) -> Leaf:
+    options = dataclasses.replace(OPTIONS, jetstream=True)
+    leaf = Leaf(FakeHost().account, options, lambda nonce: {}, lambda leaf: None)
+    leaf.receive(info)
+    leaf.receive(ADMITTED)
+    return leaf
+
+
+def test_a_hub_that_waits_for_an_answer_from_before_is_made_to_ask_again() -> None:
+    """Those requests whose inboxes are in the hub's first burst, but not what it asks us now, and nothing later."""
+    leaf = with_jetstream()
+    assert text(leaf).endswith(b"PING\r\n")
+    leaf.receive(b"LS+ $JSC.R.lost\r\nLS+ $JSC.R.over\r\nLS- $JSC.R.over\r\nLS+ $JSC.R.now\r\n")
+    leaf.receive(b"LMSG $JS.d.API.CONSUMER.CREATE.S $JSC.R.now 2\r\n{}\r\n")
+    leaf.receive(b"PONG\r\n")
+    said = text(leaf)
+    assert said.count(b'INFO {"server_id":"N1"') == 2
+    assert [line.split()[1] for line in said.splitlines() if line.startswith(b"LMSG")] == [b"$JSC.R.lost"]
+    assert json.loads(said.splitlines()[-1])["error"]["err_code"] == 10185
+    leaf.receive(b"LS+ $JSC.R.later\r\nPONG\r\n")
+    assert text(leaf) == b""
+
+
+def test_a_leafnode_hub_is_not_told_what_it_sees() -> None:
+    leaf = with_jetstream(INFO.replace(b'"cluster"', b'"git_commit":"leafnode","cluster"'))
+    text(leaf)
+    leaf.receive(b"LS+ $JSC.R.lost\r\nPONG\r\n")
+    assert text(leaf) == b""
