@@ -1,18 +1,19 @@
 """SQLite files opened the same way everywhere: WAL, a chosen durability, numbered migrations.
 
-A migration is a script; the n-th of the sequence takes the file from version n-1 to n (PRAGMA user_version). Each runs
-in one transaction together with the change of the version, so that a power cut leaves a file of some whole version.
-Migrations are appended, never edited.
+A migration is a script, or a function that gets the names of the tables and returns one; the n-th of the sequence takes
+the file from version n-1 to n (PRAGMA user_version). Each runs in one transaction together with the change of the
+version, so that a power cut leaves a file of some whole version. Migrations are appended, never edited.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import aiosqlite
 
 Synchronous = Literal["FULL", "NORMAL", "OFF"]
+Migration = str | Callable[[list[str]], str]
 BUSY_TIMEOUT_MS = 5000  # another process, such as a backup, may hold the lock for a moment
 
 
@@ -21,7 +22,7 @@ class DatabaseError(Exception):
 
 
 async def open_database(
-    path: str | Path, migrations: Sequence[str], *, synchronous: Synchronous = "FULL"
+    path: str | Path, migrations: Sequence[Migration], *, synchronous: Synchronous = "FULL"
 ) -> aiosqlite.Connection:
     """Open or create the file at `path` and bring it to version `len(migrations)`.
 
@@ -64,7 +65,7 @@ async def _prepare(connection: aiosqlite.Connection, synchronous: Synchronous) -
             pass
 
 
-async def _migrate(connection: aiosqlite.Connection, path: str, migrations: Sequence[str]) -> None:
+async def _migrate(connection: aiosqlite.Connection, path: str, migrations: Sequence[Migration]) -> None:
     async with connection.execute("PRAGMA user_version") as cursor:
         row = await cursor.fetchone()
     version = int(row[0]) if row else 0
@@ -73,8 +74,14 @@ async def _migrate(connection: aiosqlite.Connection, path: str, migrations: Sequ
             f"{path}: has version {version}, this program knows {len(migrations)}: "
             "run the newer program again or restore a backup"
         )
-    for number, script in enumerate(migrations[version:], start=version + 1):
+    for number, migration in enumerate(migrations[version:], start=version + 1):
+        script = migration if isinstance(migration, str) else migration(await _tables(connection))
         await connection.executescript(f"BEGIN IMMEDIATE;\n{script};\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+async def _tables(connection: aiosqlite.Connection) -> list[str]:
+    async with connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name") as cursor:
+        return [str(row[0]) for row in await cursor.fetchall()]
 
 
 def _explain(path: str, error: sqlite3.Error) -> str:

@@ -11,7 +11,6 @@
 """
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import os
@@ -21,14 +20,14 @@ from pathlib import Path
 
 from leafnode.base import files, nuid
 from leafnode.errors import StoreError
+from leafnode.net.commits import Commits
 from leafnode.route.account import Account
 from leafnode.store.memory import MemoryStore
 from leafnode.store.reserve import Reserve
 from leafnode.store.sqlite import SqliteStore
 from leafnode.stream.jetstream import JetStream
-from leafnode.stream.journal import Batch, DropStream, Journal
+from leafnode.stream.journal import DropStream, Journal
 from leafnode.stream.loaded import LoadedStream
-from leafnode.stream.stream import Stream
 from leafnode.stream.surroundings import Limits, Surroundings
 
 log = logging.getLogger(__name__)
@@ -36,9 +35,6 @@ log = logging.getLogger(__name__)
 FILE_NAME = "leafnode.db"
 RESERVE_NAME = "leafnode.reserve"
 LOCK_NAME = "leafnode.lock"
-NO_SPACE = "insufficient resources: the disk is full"
-LATER_SECONDS = 0.25  # positions of consumers that need not be kept at once wait so long for company
-RETRY_SECONDS = 1.0  # between attempts to write, and to find space, while the disk refuses
 SLEEP_SECONDS = 5.0  # a timer's longest sleep: a clock that was set forward is noticed after it
 
 
@@ -56,22 +52,16 @@ class Storage:
     ) -> None:
         self._disk = disk
         self._lock = lock
-        self._reserve = reserve
         self._memory = MemoryStore()
         self._now_ns = now_ns
         self._new_id = new_id
         self._loaded: list[LoadedStream] = []
         self._is_loaded_of_the_past = False  # streams were changed by a JetStream that may come back
         self._jetstreams: list[JetStream] = []
-        self._work = asyncio.Event()
         self._questions = asyncio.Event()
         self._deadline = asyncio.Event()
-        self._log_grew = asyncio.Event()
-        self._is_full = False
-        self.write_failures = 0  # commits that the disk refused, since the start
         self.journal = journal
-        self.journal.wake = self._work.set
-        self.journal.wake_later = self._wake_later
+        self._commits = Commits(self.journal, disk, self._memory, reserve, self._jetstreams)
 
     @classmethod
     async def open(
@@ -95,8 +85,7 @@ class Storage:
             os.close(lock)
             raise
         storage = cls(disk, Reserve(store_dir / RESERVE_NAME), lock, journal or Journal(), now_ns, new_id)
-        if not storage._reserve.take():
-            storage._is_full = True
+        if not storage._commits.take_reserve():
             log.error("store has no space left and refuses messages folder=%s", store_dir)
         storage._loaded = await storage._disk.load()
         last_stream = max((stream.id for stream in storage._loaded), default=0)
@@ -127,8 +116,8 @@ class Storage:
         jetstream.open(stream for stream in self._loaded if stream.account == account.name)
         while await self._answer():
             pass
-        if self._is_full:
-            jetstream.hold(NO_SPACE)
+        if self.trouble:
+            jetstream.hold(self.trouble)
         return jetstream
 
     async def notes(self, owner: str) -> dict[str, bytes]:
@@ -155,7 +144,12 @@ class Storage:
     @property
     def trouble(self) -> str:
         """Why messages are refused now; empty: they are not."""
-        return NO_SPACE if self._is_full else ""
+        return self._commits.trouble
+
+    @property
+    def write_failures(self) -> int:
+        """Commits that the disk refused, since the start."""
+        return self._commits.write_failures
 
     def set_on_room(self, call: Callable[[], None]) -> None:
         """Call when `full` ends."""
@@ -165,94 +159,20 @@ class Storage:
         """Write, read and keep time until cancelled; then commit what is left."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._write_forever(), name="writer")
+                group.create_task(self._commits.run(), name="writer")
                 group.create_task(self._read_forever(), name="reader")
                 group.create_task(self._time_forever(), name="timer")
-                group.create_task(self._checkpoint_forever(), name="checkpointer")
         finally:
-            await asyncio.shield(self._flush())
+            await asyncio.shield(self._commits.drain())
 
     async def close(self) -> None:
         """Close the file. `run` has ended."""
         for jetstream in self._jetstreams:
             jetstream.close()
-        await self._flush()
+        await self._commits.drain()
         await self._disk.close()
         os.close(self._lock)
         await self._memory.close()
-
-    # writer ------------------------------------------------------------------------------------------------------
-
-    def _wake_later(self) -> None:
-        asyncio.get_running_loop().call_later(LATER_SECONDS, self._work.set)
-
-    async def _write_forever(self) -> None:
-        while True:
-            await self._wait_for_work()
-            while (batch := self.journal.take()) is not None:
-                if not await self._write(batch):
-                    await asyncio.sleep(RETRY_SECONDS)
-            if self._disk.wants_checkpoint():
-                self._log_grew.set()
-            if self._is_full:
-                await self._look_for_space()
-
-    async def _wait_for_work(self) -> None:
-        with contextlib.suppress(TimeoutError):  # while the disk is full, look again for space
-            async with asyncio.timeout(RETRY_SECONDS if self._is_full else None):
-                await self._work.wait()
-        self._work.clear()
-
-    async def _look_for_space(self) -> None:
-        """Messages are taken again when the reserve is."""
-        await self._disk.reclaim()
-        if not await asyncio.to_thread(self._reserve.take):
-            return
-        self._is_full = False
-        log.warning("store takes messages again")
-        for jetstream in self._jetstreams:
-            jetstream.hold("")
-
-    async def _checkpoint_forever(self) -> None:
-        while True:
-            await self._log_grew.wait()
-            await self._disk.checkpoint()
-            self._log_grew.clear()
-
-    async def _write(self, batch: Batch) -> bool:
-        try:
-            if batch.catalog or batch.notes or _touches_disk(batch):
-                await self._disk.commit(batch)
-        except StoreError as error:
-            await self._give_back(batch, error)
-            return False
-        self._memory.apply(batch)
-        self.journal.confirm(batch)
-        return True
-
-    async def _give_back(self, batch: Batch, error: StoreError) -> None:
-        self.write_failures += 1
-        if not self._is_full:
-            log.error("store refuses messages error=%s", error)
-        self._is_full = True
-        await asyncio.to_thread(self._reserve.release)
-        await self._disk.shorten()
-        for jetstream in self._jetstreams:
-            jetstream.hold(NO_SPACE)
-        for stream in self.journal.fail(batch, str(error)):
-            await self._restore(stream)
-
-    async def _restore(self, stream: Stream) -> None:
-        store = self._memory if self._memory.holds(stream.id) else self._disk
-        loaded = await store.load_contents(stream.id)
-        for jetstream in self._jetstreams:
-            if jetstream.owns(stream):
-                jetstream.restore(stream, loaded)
-
-    async def _flush(self) -> None:
-        while (batch := self.journal.take()) is not None:
-            if not await self._write(batch):
-                break
 
     # reader ------------------------------------------------------------------------------------------------------
 
@@ -290,12 +210,6 @@ class Storage:
                     await self._deadline.wait()
             except TimeoutError:
                 continue
-
-
-def _touches_disk(batch: Batch) -> bool:
-    return any(changes.stream.config.storage != "memory" for changes in batch.streams.values()) or any(
-        changes.consumer.is_kept for changes in batch.consumers.values()
-    )
 
 
 def _hold(folder: Path) -> int:

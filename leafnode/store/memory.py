@@ -4,15 +4,16 @@ Answers the same questions as the SQLite store, directly: no thread, no waiting.
 """
 
 import bisect
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from leafnode.store.base import Answered
-from leafnode.store.writing import COLUMNS
 from leafnode.stream import reads
 from leafnode.stream.journal import Batch, CreateStream, DropStream, StreamChanges, StreamState
 from leafnode.stream.loaded import LoadedContents, LoadedStream
 from leafnode.stream.stored import Stored
+from leafnode.stream.tail import count
 
 
 class _Table:
@@ -35,7 +36,6 @@ class _Table:
         for stored in changes.messages:
             self.messages[stored.seq] = stored
             self.order.append(stored.seq)
-        assert len(changes.rows) == len(changes.messages) * COLUMNS
         if changes.cleared_to:
             for seq in [seq for seq in self.messages if seq <= changes.cleared_to]:
                 del self.messages[seq]
@@ -54,7 +54,8 @@ class _Table:
                 self.subjects.pop(row[0], None)
                 if self.ids.get(row[1]) == row[0]:
                     del self.ids[row[1]]
-        self.state = changes.state
+        if changes.settles:
+            self.state = changes.state
         if len(self.order) > 2 * len(self.messages) + 64:
             self.order = [seq for seq in self.order if seq in self.messages]
 
@@ -106,12 +107,24 @@ class MemoryStore:
 
     def contents_now(self, stream_id: int) -> LoadedContents:
         table = self._tables.get(stream_id) or _Table()
+        tail = [
+            (
+                stored.seq,
+                table.ids[stored.subject],
+                stored.time,
+                len(stored.headers),
+                len(stored.headers) + len(stored.payload),
+            )
+            for stored in table.between(table.state.last_seq, sys.maxsize, None)
+        ]
+        state, subjects = count(table.state, list(table.subjects.values()), tail)
         return LoadedContents(
-            state=table.state,
-            subjects=list(table.subjects.values()),
+            state=state,
+            subjects=subjects,
             expiries=list(table.expiries.items()),
             schedules=[(subject, *entry) for subject, entry in table.schedules.items()],
             origins=list(table.origins.items()),
+            tail=tuple(row[1] for row in tail),
         )
 
     async def close(self) -> None:

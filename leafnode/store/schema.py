@@ -7,14 +7,33 @@
     schedules       one row a scheduled message: when it is due
     origins         one row a source of a stream: how far it is copied
     notes           one row of what other parts of the broker keep: owner, key, value
-    m<id>           messages of stream <id>: rowid = sequence, subject as a number, headers and payload as one blob
+    damaged         rows of messages whose checksum did not fit, set aside when that was found
+    m<id>           messages of stream <id>: rowid = sequence, subject as a number, headers and payload as one blob,
+                    checksum (none: of a message from before there were checksums)
     s<id>           subjects in use of stream <id>, with count and newest sequence
+
+Counters of a stream and its subjects lag behind its messages: those after `last_seq` are counted when the file is
+opened (`stream.tail` says why).
 
 One table a stream keeps appends at the end of a b-tree and makes dropping a stream cheap; the subject table replaces
 an index over all messages, which would triple what is written (measured; docs/decisions).
 """
 
-MIGRATIONS = (
+from leafnode.base.sqlite import Migration
+
+
+def _add_checksums(tables: list[str]) -> str:
+    messages = [name for name in tables if name[0] == "m" and name[1:].isdigit()]
+    return ";".join(
+        [
+            *(f"ALTER TABLE {name} ADD COLUMN crc INTEGER" for name in messages),
+            "CREATE TABLE damaged (stream INTEGER NOT NULL, seq INTEGER NOT NULL, subject INTEGER, time INTEGER, "
+            "headers INTEGER, body BLOB, crc INTEGER)",
+        ]
+    )
+
+
+MIGRATIONS: tuple[Migration, ...] = (
     """
     CREATE TABLE streams (
         id INTEGER PRIMARY KEY, account TEXT NOT NULL, config BLOB NOT NULL, created INTEGER NOT NULL,
@@ -48,11 +67,12 @@ MIGRATIONS = (
         PRIMARY KEY (stream, subject)
     ) WITHOUT ROWID;
     """,
+    _add_checksums,
 )
 
 CREATE_MESSAGES = (
     "CREATE TABLE m{0} (seq INTEGER PRIMARY KEY, subject INTEGER NOT NULL, time INTEGER NOT NULL, "
-    "headers INTEGER NOT NULL, body BLOB NOT NULL)"
+    "headers INTEGER NOT NULL, body BLOB NOT NULL, crc INTEGER)"
 )
 CREATE_SUBJECTS = (
     "CREATE TABLE s{0} (id INTEGER PRIMARY KEY, name BLOB NOT NULL, last_seq INTEGER NOT NULL, "

@@ -5,52 +5,62 @@
     checkpointer  a third, used when enough was written: passive, so that nobody waits for it
 
 Automatic checkpoints are off: they would run inside some publisher's commit. While the writer never rests, a passive
-checkpoint never gets all of the log and the log would grow for ever: from a size on, the writer moves what is left
-between two batches, and then writes at the log's beginning again. So the log has a longest length, which `reserve`
-keeps free on the disk.
+checkpoint never gets all of the log, and only when all of it is in the file may the writer begin again at its start.
+So the checkpointer moves nearly all and syncs the file, which takes long, and the writer then moves the few pages that
+came meanwhile, between two batches. The log has a longest length, which `reserve` keeps free on the disk.
+
+The log is made that long at the start, in one piece: a commit then overwrites, and its fsync has no new length of a
+file to write down. That halves the time of a small commit (measured on ext4: 270 -> 150 us).
 """
 
 import asyncio
 import contextlib
+import logging
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiosqlite
 
-from leafnode.base.sqlite import DatabaseError, open_database
+from leafnode.base.sqlite import BUSY_TIMEOUT_MS, DatabaseError, Synchronous, open_database
 from leafnode.errors import StoreError
-from leafnode.store import reading, writing
+from leafnode.store import loading, reading, writing
 from leafnode.store.base import Answered
 from leafnode.store.schema import MIGRATIONS
-from leafnode.stream.journal import Batch, ConsumerState, StreamState
-from leafnode.stream.loaded import LoadedConsumer, LoadedContents, LoadedStream
+from leafnode.store.writer import Writer
+from leafnode.stream.journal import Batch
+from leafnode.stream.loaded import LoadedContents, LoadedStream
 from leafnode.stream.reads import Question
 
 CHECKPOINT_BYTES = 2 << 20  # written since the last checkpoint: half of what the log may have
-COMMIT_BYTES = 3 * 4096  # what a small commit writes besides its messages: pages of counters, subjects, the b-tree
+COMMIT_BYTES = 4096  # what a small commit writes besides its messages
 LOG_MAX_BYTES = 4 << 20  # beyond, the writer moves the log itself; a thousand pages, as SQLite would
+LOG_PIECE = bytes(1 << 20)  # written at once when the log is made
 RECLAIM_PAGES = 1024  # given back to a full disk in one step; the log holds as many while it happens
 PAGE_BYTES = 4096
 Result = TypeVar("Result")
+log = logging.getLogger(__name__)
 
 
 class SqliteStore:
     """The store of a broker: `leafnode.db`."""
 
     def __init__(
-        self, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection, cleaner: aiosqlite.Connection
+        self, path: Path, writer: Writer, reader: aiosqlite.Connection, cleaner: aiosqlite.Connection, file: int
     ) -> None:
         self._path = path
         self._writer = writer
         self._reader = reader
         self._cleaner = cleaner
+        self._file = file  # for fsync alone; closed last, because closing gives up SQLite's locks
         self._written = 0  # bytes since the last checkpoint, estimated
         self._log = 0  # bytes in the log, estimated
+        self._nearly_moved = False  # the checkpointer left a few pages to the writer
 
     @classmethod
-    async def open(cls, path: Path) -> "SqliteStore":
+    async def open(cls, path: Path, *, synchronous: Synchronous = "FULL") -> "SqliteStore":
         """Open or create the file.
 
         Raises:
@@ -59,26 +69,54 @@ class SqliteStore:
         opened: list[aiosqlite.Connection] = []
         try:
             await asyncio.to_thread(_make, path)
-            for _ in ("writer", "reader", "checkpointer"):
-                opened.append(await open_database(path, MIGRATIONS, synchronous="FULL"))  # noqa: PERF401 -- closed on error
+            opened.append(reader := await open_database(path, MIGRATIONS, synchronous=synchronous))
+            opened.append(cleaner := await open_database(path, MIGRATIONS, synchronous=synchronous))
             for connection in opened:
                 await _in_thread(connection, _prepare)
+            writer = Writer(await asyncio.to_thread(_open_writer, path, synchronous))
         except (DatabaseError, sqlite3.Error) as error:
             for connection in opened:
                 await connection.close()
             raise StoreError(str(error)) from error
-        return cls(path, *opened)
+        store = cls(path, writer, reader, cleaner, os.open(path, os.O_RDONLY))
+        writer.submit(lambda _connection: _make_log(path), _say_why_not)
+        return store
 
-    async def commit(self, batch: Batch) -> None:
-        try:
-            await _in_thread(self._writer, lambda connection: writing.write(connection, batch))
-        except sqlite3.Error as error:
-            raise StoreError(f"{self._path}: cannot store {batch.messages} messages: {error}") from error
+    def submit(self, batch: Batch, done: Callable[[StoreError | None], None]) -> None:
+        """Commit; `done` is called in the event loop, with None once the batch would survive a power cut."""
         size = batch.bytes + COMMIT_BYTES
         self._written += size
         self._log += size
-        if self._log > LOG_MAX_BYTES:
-            await self._checkpoint(self._writer, "PASSIVE")
+        finish = self._nearly_moved or self._log > LOG_MAX_BYTES
+        self._nearly_moved = False
+
+        def committed(_: Any, error: BaseException | None) -> None:
+            if error is None:
+                done(None)
+            elif isinstance(error, sqlite3.Error):
+                done(StoreError(f"{self._path}: cannot store {batch.messages} messages: {error}"))
+            else:
+                raise error
+
+        self._writer.submit(lambda connection: writing.write(connection, batch), committed)
+        if finish:
+            self._submit_checkpoint()
+
+    def _submit_checkpoint(self) -> None:
+        """By the writer, between two batches: of what the checkpointer has left, or of all if it does not keep up."""
+        before, self._log, self._written = self._log, 0, 0
+
+        def moved(left: Any, error: BaseException | None) -> None:
+            self._log += left if error is None else before
+
+        self._writer.submit(lambda connection: _checkpoint(connection, "PASSIVE"), moved)
+
+    async def commit(self, batch: Batch) -> None:
+        ended: asyncio.Future[StoreError | None] = asyncio.get_running_loop().create_future()
+        self.submit(batch, ended.set_result)
+        error = await ended
+        if error is not None:
+            raise error
 
     async def answer(self, questions: Sequence[Question]) -> list[Answered]:
         try:
@@ -87,11 +125,11 @@ class SqliteStore:
             raise StoreError(f"{self._path}: cannot read: {error}") from error
 
     async def load(self) -> list[LoadedStream]:
-        return await _in_thread(self._reader, _load)
+        return await _in_thread(self._reader, loading.load)
 
     async def load_contents(self, stream_id: int) -> LoadedContents:
         try:
-            return await _in_thread(self._reader, lambda connection: _load_contents(connection, stream_id))
+            return await _in_thread(self._reader, lambda connection: loading.load_contents(connection, stream_id))
         except sqlite3.Error as error:
             raise StoreError(f"{self._path}: cannot read stream {stream_id}: {error}") from error
 
@@ -109,28 +147,54 @@ class SqliteStore:
 
     async def checkpoint(self) -> None:
         """Move what is committed into the file without making anybody wait."""
-        await self._checkpoint(self._cleaner, "PASSIVE")
+        before, self._log, self._written = self._log, 0, 0
+        left = before
+        with contextlib.suppress(sqlite3.Error, OSError):  # tried again when as much was written once more
+            left = await _in_thread(self._cleaner, lambda raw: _checkpoint(raw, "PASSIVE", self._file))
+        self._nearly_moved = self._log > 0  # committed meanwhile
+        self._log += left
 
     async def shorten(self) -> None:
         """The disk is full: move the whole log into the file and give its space back, as far as that is possible."""
-        await self._checkpoint(self._writer, "TRUNCATE")
+        with contextlib.suppress(sqlite3.Error):
+            self._log = await self._writer.run(lambda raw: _checkpoint(raw, "TRUNCATE"))
 
     async def reclaim(self) -> None:
         """Give space that removed messages left in the file back to the disk, a bounded portion at a time."""
         with contextlib.suppress(sqlite3.Error):  # there is not even room for that: something else must go first
-            await _in_thread(self._writer, _vacuum)
+            await self._writer.run(_vacuum)
         await self.shorten()
 
-    async def _checkpoint(self, connection: aiosqlite.Connection, mode: str) -> None:
-        self._written = 0
-        before = self._log
-        with contextlib.suppress(sqlite3.Error):  # tried again when as much was written once more
-            left = await _in_thread(connection, lambda raw: _checkpoint(raw, mode))
-            self._log = left + self._log - before  # what was committed meanwhile is still in it
-
     async def close(self) -> None:
-        for connection in (self._cleaner, self._reader, self._writer):
+        await self._writer.close()
+        for connection in (self._cleaner, self._reader):
             await connection.close()
+        os.close(self._file)
+
+
+def _open_writer(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False, cached_statements=writing.STATEMENTS)
+    for pragma in (f"busy_timeout = {BUSY_TIMEOUT_MS}", f"synchronous = {synchronous}"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    _prepare(connection)
+    return connection
+
+
+def _make_log(path: Path) -> None:
+    """Give the log its length. In the writer's thread, so that nobody writes there now."""
+    with open(f"{path}-wal", "r+b", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        try:
+            while end < LOG_MAX_BYTES:
+                end += file.write(LOG_PIECE[: LOG_MAX_BYTES - end])
+            os.fsync(file.fileno())
+        except OSError:
+            pass  # a full disk: it grows when there is room
+
+
+def _say_why_not(_: Any, error: BaseException | None) -> None:
+    if error is not None:
+        log.info("log not made longer in advance, commits take longer: %s", error)
 
 
 async def _in_thread(connection: aiosqlite.Connection, call: Callable[[sqlite3.Connection], Result]) -> Result:
@@ -164,63 +228,12 @@ def _vacuum(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA incremental_vacuum({RECLAIM_PAGES})").fetchall()
 
 
-def _checkpoint(connection: sqlite3.Connection, mode: str) -> int:
-    """Returns the bytes of log that are left; the log begins anew when all of it was moved."""
+def _checkpoint(connection: sqlite3.Connection, mode: str, sync: int | None = None) -> int:
+    """Returns the bytes of log that are left; the log begins anew when all of it was moved.
+
+    SQLite syncs the file only when all was moved; `sync` does it in any case, so that little is left to do then.
+    """
     busy, pages, moved = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+    if sync is not None:
+        os.fdatasync(sync)
     return 0 if not busy and moved >= pages else int(pages) * PAGE_BYTES
-
-
-def _load(connection: sqlite3.Connection) -> list[LoadedStream]:
-    rows = connection.execute("SELECT id, account, config, created FROM streams ORDER BY id").fetchall()
-    return [
-        LoadedStream(
-            id=number,
-            account=account,
-            config=config,
-            created=created,
-            contents=_load_contents(connection, number),
-            consumers=_load_consumers(connection, number),
-        )
-        for number, account, config, created in rows
-    ]
-
-
-def _load_contents(connection: sqlite3.Connection, number: int) -> LoadedContents:
-    connection.execute("BEGIN")  # one view of all three tables
-    try:
-        state = connection.execute(
-            "SELECT first_seq, last_seq, messages, bytes, last_time FROM streams WHERE id = ?", (number,)
-        ).fetchone()
-        if state is None:
-            return LoadedContents(state=StreamState(0, 0, 0, 0, 0), subjects=[], expiries=[], schedules=[], origins=[])
-        subjects = connection.execute(f"SELECT id, name, last_seq, last_size, count FROM s{number}").fetchall()
-        expiries = connection.execute("SELECT seq, at FROM expiries WHERE stream = ?", (number,)).fetchall()
-        schedules = connection.execute("SELECT subject, seq, at FROM schedules WHERE stream = ?", (number,)).fetchall()
-        origins = connection.execute("SELECT source, seq FROM origins WHERE stream = ?", (number,)).fetchall()
-    finally:
-        connection.execute("COMMIT")
-    return LoadedContents(
-        state=StreamState(*state), subjects=subjects, expiries=expiries, schedules=schedules, origins=origins
-    )
-
-
-def _load_consumers(connection: sqlite3.Connection, stream: int) -> list[LoadedConsumer]:
-    rows = connection.execute(
-        "SELECT id, name, config, created, delivered, delivered_stream, floor, floor_stream FROM consumers "
-        "WHERE stream = ? ORDER BY id",
-        (stream,),
-    ).fetchall()
-    return [
-        LoadedConsumer(
-            id=number,
-            name=name,
-            config=config,
-            created=created,
-            state=ConsumerState(*state),
-            pending=connection.execute(
-                "SELECT seq, consumer_seq, first_seq, deliveries FROM pending WHERE consumer = ? ORDER BY seq",
-                (number,),
-            ).fetchall(),
-        )
-        for number, name, config, created, *state in rows
-    ]

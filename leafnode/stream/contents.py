@@ -20,7 +20,7 @@ HEAD_LOW = 1024  # refill below this
 class Subject:
     """One subject in use: how many messages it has and which is the newest (0: must be looked up)."""
 
-    __slots__ = ("count", "history", "id", "last_seq", "last_size", "name")
+    __slots__ = ("count", "history", "id", "is_kept", "last_seq", "last_size", "name")
 
     def __init__(self, number: int, name: bytes, history: list[tuple[int, int]] | None = None) -> None:
         self.id = number
@@ -28,6 +28,7 @@ class Subject:
         self.last_seq = 0
         self.last_size = 0
         self.count = 0
+        self.is_kept = False  # the store has a row of it
         self.history = history  # (sequence, size) from oldest to newest
 
 

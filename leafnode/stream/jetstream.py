@@ -438,6 +438,7 @@ def contents_of(stream: Stream, loaded: LoadedContents) -> Contents:
     for number, name, last_seq, last_size, count in loaded.subjects:
         subject = contents.subject(name)
         subject.id = number
+        subject.is_kept = True
         subject.last_seq, subject.last_size, subject.count = last_seq, last_size, count
         contents.next_subject_id = max(contents.next_subject_id, number + 1)
     return contents

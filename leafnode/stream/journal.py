@@ -48,6 +48,7 @@ class StreamChanges:
         "rows",
         "schedules",
         "settled",
+        "settles",
         "state",
         "stream",
         "subject_rows",
@@ -56,7 +57,9 @@ class StreamChanges:
 
     def __init__(self, stream: "Stream") -> None:
         self.stream = stream
-        self.rows: list[int | bytes] = []  # flat: sequence, subject, time, length of headers, headers + payload
+        self.rows: list[
+            int | bytes
+        ] = []  # flat: sequence, subject, time, length of headers, headers + payload, checksum
         self.messages: list[Stored] = []
         self.acks: list[tuple[bytes, bytes]] = []  # reply subject, PubAck
         self.removed: list[int] = []
@@ -69,6 +72,7 @@ class StreamChanges:
         self.origins: dict[str, int] = {}
         self.previous: dict[int, int] = {}  # for republishing: by sequence, the one before it on its subject
         self.state = StreamState(0, 0, 0, 0, 0)
+        self.settles = True  # `state` is written; else the store counts the messages after what it has
 
 
 class ConsumerState(NamedTuple):

@@ -24,6 +24,7 @@ class LoadedContents:
     expiries: list[tuple[int, int]]
     schedules: list[tuple[bytes, int, int]]  # subject, sequence, when it is due
     origins: list[tuple[str, int]]  # source, the newest sequence of it that is here
+    tail: tuple[int, ...] = ()  # subject of each message that the store's own counters do not have yet
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

@@ -36,9 +36,10 @@ from leafnode.stream.recent import Shelf
 from leafnode.stream.republish import Republisher
 from leafnode.stream.retention import Retention
 from leafnode.stream.schedules import Schedules
-from leafnode.stream.stored import Stored, file_size, memory_size
+from leafnode.stream.stored import Stored, checksum, file_size, memory_size
 from leafnode.stream.stream_config import StreamConfig
 from leafnode.stream.surroundings import Surroundings
+from leafnode.stream.tail import Tail
 from leafnode.wire import headers as header_block
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Stream:
         self.usage = around.memory if config.storage == "memory" else around.disk
         self.size_of = memory_size if config.storage == "memory" else file_size
         self.recall = Recall(self)
+        self.tail = Tail(always=config.storage == "memory")
         self.retention = Retention(self)
         self.aging = Aging(self)
         self.counters = Counters(self)
@@ -297,7 +299,9 @@ class Stream:
         else:
             self.duplicates.last_id = b""
         contents.add(seq, entry, size, now)
-        changes.rows += (seq, entry.id, now, len(headers), headers + payload if headers else payload)
+        body = headers + payload if headers else payload
+        check = checksum(self.id, seq, subject, now, len(headers), body)
+        changes.rows += (seq, entry.id, now, len(headers), body, check)
         changes.messages.append(Stored(seq, subject, now, headers, payload))
         changes.subjects[entry.id] = entry
         if reply and not self.config.no_ack:
@@ -445,10 +449,7 @@ class Stream:
         changes.state = StreamState(
             contents.first_seq, contents.last_seq, contents.messages, contents.bytes, contents.last_time
         )
-        changes.subject_rows = [
-            (subject.id, subject.name, subject.last_seq, subject.last_size, subject.count)
-            for subject in changes.subjects.values()
-        ]
+        self.tail.close(changes)
         self._report_usage(contents.bytes)
         contents.age_gone()
 
@@ -515,6 +516,7 @@ class Stream:
         self.counters.clear()
         self.schedules.restore(loaded.schedules)
         self.origins = dict(loaded.origins)
+        self.tail.restore(contents, loaded)
         self.suspended = self._held
         self.recall.restore()
         for consumer in self.consumers.values():

@@ -13,7 +13,6 @@ from leafnode.errors import StoreError
 from leafnode.net.storage import Storage
 from leafnode.route.account import Account
 from leafnode.route.message import Message, Subscription
-from leafnode.store import sqlite as sqlite_module
 
 PATIENCE_SECONDS = 10.0
 
@@ -140,7 +139,7 @@ async def test_a_full_disk_refuses_messages_and_recovers(tmp_path: Path) -> None
         for _ in range(4):
             assert "error" not in await client.request("s.1", bytes(100_000))
         limit = "PRAGMA max_page_count = 140"
-        await sqlite_module._in_thread(storage._disk._writer, lambda raw: raw.execute(limit).fetchall())
+        await storage._disk._writer.run(lambda raw: raw.execute(limit).fetchall())
         refused = 0
         kept = 4
         for _ in range(4):

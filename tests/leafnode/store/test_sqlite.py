@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from leafnode.errors import StoreError
-from leafnode.store import sqlite as sqlite_module
 from leafnode.store.sqlite import SqliteStore
 from tests.leafnode.store.test_contract import World
 
@@ -31,7 +30,7 @@ async def test_a_refused_batch_leaves_nothing_behind(tmp_path: Path) -> None:
     world = World(store)
     world.send("s.1", b"kept")
     await world.commit()
-    await sqlite_module._in_thread(store._writer, lambda raw: raw.execute("PRAGMA max_page_count = 20").fetchall())
+    await store._writer.run(lambda raw: raw.execute("PRAGMA max_page_count = 20").fetchall())
     world.send("s.2", bytes(1 << 20))
     batch = world.journal.take()
     assert batch is not None
