@@ -9,6 +9,7 @@ import dataclasses
 import logging
 import os
 import random
+import ssl
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,7 +32,7 @@ from leafnode.net.process import PortsFile, Signals, feed_watchdog, write_pid_fi
 from leafnode.net.server import ClientHost
 from leafnode.net.storage import Storage
 from leafnode.net.system import SystemAccount
-from leafnode.net.tls import ServerTls
+from leafnode.net.tls import ServerTls, monitor_context
 from leafnode.net.websocket import WebsocketListener
 from leafnode.reloading import reload
 from leafnode.route.account import Account
@@ -59,6 +60,7 @@ class Broker:
         self.accounts: dict[str, Account] = {}
         self.port = config.port
         self.monitor: Monitor | None = None
+        self.monitor_tls: ssl.SSLContext | None = None
         self.http_port = 0
         self.storage: Storage | None = None
         self.store_dir = ""
@@ -100,6 +102,8 @@ class Broker:
             max_subscriptions=config.max_subscriptions,
             max_sub_tokens=config.max_sub_tokens,
             has_headers=not config.no_header_support,
+            stalls=not config.no_fast_producer_stall,
+            remembers=config.max_closed_clients,
             ping_interval_s=config.ping_interval_s,
             ping_max=config.ping_max,
             write_deadline_s=config.write_deadline_s,
@@ -274,18 +278,26 @@ class Broker:
 
     async def _start_monitor(self) -> None:
         config = self.config
-        if config.http_port is None:
+        wanted = config.http_port if config.https_port is None else config.https_port
+        if wanted is None:
             return
+        if config.https_port is not None and config.tls is not None:
+            self.monitor_tls = monitor_context(config.tls)
         self.monitor = Monitor(self.figures.routes(), base_path=config.http_base_path)
         self.figures.request_counts = self.monitor.request_counts
         try:
-            listening = self._sockets.listen("monitor", config.http_host, config.http_port)
-            await self.monitor.start(listening)
+            listening = self._sockets.listen("monitor", config.http_host, wanted)
+            await self.monitor.start(listening, self.monitor_tls)
         except OSError as error:
-            where = identity.shown_address(config.http_host, config.http_port)
+            where = identity.shown_address(config.http_host, wanted)
             raise LeafnodeError(f'Error listening on monitoring port: {where}, "{error.strerror or error}"') from error
         self.http_port = port_of(listening)
-        log.info("Starting http monitor on %s", identity.shown_address(config.http_host, self.http_port))
+        where = identity.shown_address(config.http_host, self.http_port)
+        log.info("Starting %s monitor on %s", self._monitor_scheme, where)
+
+    @property
+    def _monitor_scheme(self) -> str:
+        return "http" if self.monitor_tls is None else "https"
 
     @property
     def trouble(self) -> str:
@@ -347,7 +359,7 @@ class Broker:
         host = connectable(self.config.host)
         found = {"nats": [f"nats://{identity.shown_address(host, self.port)}"]}
         if self.monitor is not None:
-            found["monitoring"] = [f"http://{identity.shown_address(host, self.http_port)}"]
+            found["monitoring"] = [f"{self._monitor_scheme}://{identity.shown_address(host, self.http_port)}"]
         if self.websocket is not None:
             found["websocket"] = [self.websocket.url(connectable(self.config.websocket.host))]
         return found

@@ -20,7 +20,7 @@ from leafnode.errors import ConfigError, LeafnodeError
 from leafnode.net.process import start_log
 from leafnode.net.reload import take_over
 from leafnode.net.storage import Storage
-from leafnode.net.tls import ServerTls
+from leafnode.net.tls import ServerTls, load_certificate
 from leafnode.route.account import Account
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ async def _replace(broker: "Broker", old: Config, new: Config) -> None:
         await broker.stop_jetstream()
     await broker.attach_jetstream(new)
     broker.clients.entrance.tls = tls
+    if broker.monitor_tls is not None and new.tls is not None:
+        load_certificate(broker.monitor_tls, new.tls)
     _take_info(broker)
     take_over(broker.clients, new, known, own)
     if broker.websocket is not None and websocket is not None:

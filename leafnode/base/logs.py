@@ -8,8 +8,11 @@ The broker's shape is nats-server's, because tools look for it: `[pid] 2026/11/2
 Line breaks inside a message are escaped: what a client sends cannot forge a line.
 """
 
+import glob
 import logging
 import os
+import re
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -35,6 +38,16 @@ LABELS = {
 
 LineFormat = Literal["fields", "nats"]
 
+SyslogAddress = str | tuple[str, int]
+"""Path of a local syslog's socket, or host and UDP port of another one."""
+LOCAL_SYSLOG = "/dev/log"
+DAEMON = 3 << 3
+"""syslog's facility of system daemons."""
+SYSLOG_LINE_MAX = 8192  # bytes; what rsyslog and journald take in one datagram
+FILES = 2  # the log and one archive: twice the limit bounds what it takes of a card
+NS_PER_S = 1_000_000_000
+_STAMP = re.compile(r"\.\d{4}(\.\d\d){5}\.\d{9}")
+
 
 def setup_agent(level: int = logging.INFO, environ: Mapping[str, str] = os.environ) -> logging.Handler:
     """Send every logger's lines to stderr in the agent's shape; returns the handler in use."""
@@ -50,17 +63,24 @@ def setup_broker(
     timestamps: bool = True,
     utc: bool = False,
     size_limit: int = 0,
+    max_files: int | None = None,
+    syslog: SyslogAddress | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> logging.Handler:
-    """Send every logger's lines to `file` or stderr in nats-server's shape; returns the handler in use.
+    """Send every logger's lines to `file`, a syslog or stderr in nats-server's shape; returns the handler in use.
+
+    `size_limit`, `max_files`: of `ReopenableFile`.
 
     Raises:
         OSError: the file cannot be written.
     """
     handler: logging.Handler
     if file:
-        handler = ReopenableFile(Path(file), size_limit)
+        handler = ReopenableFile(Path(file), size_limit, FILES if max_files is None else max_files)
         journal = False
+    elif syslog:
+        handler = Syslog(syslog)
+        journal = timestamps = False
     else:
         handler = logging.StreamHandler(sys.stderr)
         journal = is_journal(environ)
@@ -128,12 +148,17 @@ class NatsFormatter(logging.Formatter):
 
 
 class ReopenableFile(logging.Handler):
-    """Appends lines to a file; moves it aside when it outgrows `size_limit` bytes (0 = never)."""
+    """Appends lines to a file; makes an archive of it when it outgrows `size_limit` bytes (0 = never).
 
-    def __init__(self, path: Path, size_limit: int = 0) -> None:
+    An archive has the time in its name, as nats-server's: `NAME.2026.11.20.10.50.46.865779000`. The oldest are removed,
+    so that there are at most `max_files` with the log itself (0 = no limit).
+    """
+
+    def __init__(self, path: Path, size_limit: int = 0, max_files: int = FILES) -> None:
         super().__init__()
         self.path = path
         self._size_limit = size_limit
+        self._max_files = max_files
         self._file = self._open()
 
     def _open(self) -> IO[str]:
@@ -159,13 +184,88 @@ class ReopenableFile(logging.Handler):
             self.handleError(record)
 
     def _rotate(self) -> None:
-        """One old file is kept: twice the limit bounds what the log takes on the disk."""
-        os.replace(self.path, self.path.with_name(f"{self.path.name}.old"))
+        now_ns = time.time_ns()
+        stamp = time.strftime("%Y.%m.%d.%H.%M.%S", time.localtime(now_ns // NS_PER_S))
+        archive = self.path.with_name(f"{self.path.name}.{stamp}.{now_ns % NS_PER_S:09d}")
+        os.replace(self.path, archive)
         self.reopen()
+        self._note(f'Rotated log, backup saved as "{archive}"')
+        if self._max_files:
+            for old in self._archives()[: -self._max_files + 1 or None]:
+                old.unlink(missing_ok=True)
+                self._note(f'Purged log file "{old.name}"')
+
+    def _archives(self) -> list[Path]:
+        """Oldest first."""
+        beside = self.path.parent.glob(f"{glob.escape(self.path.name)}.*")
+        return sorted(path for path in beside if _STAMP.fullmatch(path.name[len(self.path.name) :]))
+
+    def _note(self, text: str) -> None:
+        line = logging.LogRecord("leafnode", logging.INFO, "", 0, text, (), None)
+        self._file.write(self.format(line) + "\n")
+        self._file.flush()
 
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+class Syslog(logging.Handler):
+    """One datagram a line to a syslog daemon (RFC 3164). Never waits: a daemon that is slow or away costs lines.
+
+    What was lost is said with the next line that gets through.
+    """
+
+    def __init__(self, address: SyslogAddress, program: str = "") -> None:
+        super().__init__()
+        self._address = address
+        self._program = program or Path(sys.argv[0]).name
+        self._socket: socket.socket | None = None
+        self._lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note = f" ({self._lost} lines before were lost)" if self._lost else ""
+        if self._send(record.levelno, _one_line(record.getMessage()) + note):
+            self._lost = 0
+        else:
+            self._lost += 1
+
+    def _send(self, level: int, text: str) -> bool:
+        priority = DAEMON | PRIORITIES.get(level, 6)
+        moment = time.strftime("%b %e %H:%M:%S")
+        line = f"<{priority}>{moment} {self._program}[{os.getpid()}]: {text}".encode(errors="replace")
+        try:
+            self._socket = self._socket or _datagrams_to(self._address)
+            self._socket.send(line[:SYSLOG_LINE_MAX])
+        except OSError:
+            self._drop()
+            return False
+        return True
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def close(self) -> None:
+        self._drop()
+        super().close()
+
+
+def _datagrams_to(address: SyslogAddress) -> socket.socket:
+    if isinstance(address, str):
+        family, target = socket.AF_UNIX, address
+        made = socket.socket(family, socket.SOCK_DGRAM)
+    else:
+        family, _, _, _, found = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[0]
+        made, target = socket.socket(family, socket.SOCK_DGRAM), found  # type: ignore[assignment]
+    made.setblocking(False)
+    try:
+        made.connect(target)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def _install(handler: logging.Handler, level: int) -> logging.Handler:

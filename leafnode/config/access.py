@@ -87,7 +87,7 @@ PERMISSIONS = Table(
     {
         "publish|pub|import": ("publish", _rules(subjects, "permissions.publish")),
         "subscribe|sub|export": ("subscribe", _rules(subjects_or_queues, "permissions.subscribe")),
-        "allow_responses|allow_response": ("responses", _responses),
+        "allow_responses|allow_response|publish_allow_responses": ("responses", _responses),
     },
 )
 
@@ -131,7 +131,7 @@ USER = Table(
         "permissions|permission|authorization": ("permissions", permissions),
         "allowed_connection_types|connection_types|clients": ("connection_types", _connection_types),
     },
-    unsupported=["proxy_required"],
+    unsupported={"proxy_required": "it trusts no proxies"},
 )
 
 
@@ -154,7 +154,10 @@ AUTHORIZATION = Table(
         "timeout": ("timeout_s", seconds),
         "default_permissions|default_permission|permissions": ("default_permissions", permissions),
     },
-    unsupported=["auth_callout", "auth_hook", "proxy_required"],
+    unsupported={
+        "auth_callout|auth_hook": "it asks no service who may connect",
+        "proxy_required": "it trusts no proxies",
+    },
 )
 
 
@@ -185,7 +188,7 @@ ACCOUNT_JETSTREAM = Table(
         "max_bytes_required|max_stream_bytes|max_bytes": ("max_bytes_required", flag),
         "enabled|enable": ("enabled", flag),
     },
-    unsupported=["cluster_traffic"],
+    unsupported={"cluster_traffic": "there is no cluster"},
 )
 
 
@@ -235,7 +238,10 @@ EXPORT = Table(
         "response_threshold|threshold|response_max_time|response_time": ("response_threshold_s", duration),
         "account_token_position": ("account_token_position", number),
     },
-    unsupported=["latency", "allow_trace"],
+    unsupported={
+        "latency": "latencies of services are not sampled",
+        "allow_trace": "messages are not traced through servers",
+    },
 )
 
 
@@ -274,7 +280,7 @@ IMPORT = Table(
         "prefix": ("prefix", subject),
         "share": ("share", flag),
     },
-    unsupported=["allow_trace"],
+    unsupported={"allow_trace": "messages are not traced through servers"},
 )
 
 
@@ -352,7 +358,9 @@ ACCOUNT = Table(
         "limits": ("limits", _limits),
         "default_permissions|default_permission|permissions": ("default_permissions", permissions),
     },
-    unsupported=["trace_dest", "trace_destination", "msg_trace"],
+    unsupported={
+        "trace_dest|trace_destination|msg_trace": "messages are not traced through servers: log the protocol with trace"
+    },
 )
 
 

@@ -55,6 +55,10 @@ def _limits(config: Config) -> Iterator[str]:
         yield f"max_payload ({config.max_payload}) cannot be higher than max_pending ({config.max_pending})"
     if config.lame_duck_duration_s < LAME_DUCK_LEAST_S:
         yield f"invalid lame_duck_duration of {config.lame_duck_duration_s:g}s, minimum is 30 seconds"
+    if config.http_port is not None and config.https_port is not None:
+        yield f"can't specify both HTTP ({config.http_port}) and HTTPS ({config.https_port}) ports: keep one of them"
+    if config.https_port is not None and config.tls is None:
+        yield "https needs the certificate of a top-level 'tls' block"
     if config.lame_duck_grace_s >= config.lame_duck_duration_s:
         yield "lame_duck_grace_period must be shorter than lame_duck_duration"
 

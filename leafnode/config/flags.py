@@ -12,6 +12,7 @@ from leafnode.base.nearest import hint
 from leafnode.config.check import check
 from leafnode.config.load import check_files, load_file
 from leafnode.config.options import ClusterConfig, Config, TlsConfig
+from leafnode.config.section import syslog_address
 from leafnode.errors import ConfigError
 
 Kind = Literal["text", "number", "flag"]
@@ -39,6 +40,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         _flag("n name server_name", "text", "name", "server name (default: the server's id)"),
         _flag("P pid", "text", "file", "write the process id to this file"),
         _flag("m http_port", "number", "port", "HTTP monitoring on this port"),
+        _flag("ms https_port", "number", "port", "HTTPS monitoring on this port, with the certificate for clients"),
         _flag("c config", "text", "file", "configuration file"),
         _flag("t", "flag", "", "check the configuration and exit: 0 good, 1 bad"),
         _flag(
@@ -49,6 +51,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     ),
     "Logging options": (
         _flag("l log", "text", "file", "log to this file instead of stderr"),
+        _flag("s syslog", "flag", "", "log to the local syslog"),
+        _flag("r remote_syslog", "text", "addr", "log to another syslog: udp://host:514 or unix:///path"),
         _flag("T logtime", "flag", "", "date and time in log lines (default true)"),
         _flag("logtime_utc", "flag", "", "in UTC instead of local time"),
         _flag("D debug", "flag", "", "log what happens in detail"),
@@ -56,7 +60,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         _flag("VV", "flag", "", "log the protocol, of the system account too"),
         _flag("DV", "flag", "", "-D and -V"),
         _flag("DVV", "flag", "", "-D and -VV"),
-        _flag("log_size_limit", "number", "bytes", "move the log file to <file>.old at this size"),
+        _flag("log_size_limit", "number", "bytes", "archive the log file at this size"),
         _flag("max_traced_msg_len", "number", "bytes", "show so much of a traced payload"),
     ),
     "JetStream options": (
@@ -90,12 +94,6 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
 """Every flag, as `--help` shows them."""
 
 REFUSED = {
-    "s": "logs go to stderr, which systemd keeps in its journal; remove -s",
-    "syslog": "logs go to stderr, which systemd keeps in its journal; remove --syslog",
-    "r": "leafnode does not log to a remote syslog; remove -r",
-    "remote_syslog": "leafnode does not log to a remote syslog; remove --remote_syslog",
-    "ms": "monitoring is HTTP only: use -m behind a TLS proxy",
-    "https_port": "monitoring is HTTP only: use -m behind a TLS proxy",
     "routes": "leafnode is one server and has no routes; use leafnodes { remotes } in a file to join a hub",
     "profile": "leafnode has no profiling port",
     "help_tls": "see docs/leafnode-config.md for the tls block",
@@ -198,6 +196,9 @@ def _overridden(config: Config, given: Mapping[str, Any]) -> Config:
         "n": "server_name",
         "P": "pid_file",
         "m": "http_port",
+        "ms": "https_port",
+        "s": "syslog",
+        "r": "remote_syslog",
         "client_advertise": "client_advertise",
         "ports_file_dir": "ports_file_dir",
         "l": "log_file",
@@ -207,7 +208,9 @@ def _overridden(config: Config, given: Mapping[str, Any]) -> Config:
         "max_traced_msg_len": "max_traced_msg_len",
     }
     fields: dict[str, Any] = {field: given[name] for name, field in plain.items() if name in given}
-    for field in ("port", "http_port"):
+    if fields.get("remote_syslog") and syslog_address(fields["remote_syslog"]) is None:
+        raise ConfigError("-r: a syslog is udp://HOST:PORT or unix:///PATH; over TCP a hung server would hang us")
+    for field in ("port", "http_port", "https_port"):
         if not -1 <= (fields.get(field) or 0) <= 65535:
             raise ConfigError(f"{field.replace('_', ' ')} must be from 1 to 65535, or -1 for any free one")
     fields |= _logging(config, given)

@@ -37,6 +37,7 @@ from leafnode.config.section import (
     text,
     text_map,
     texts,
+    write_timeout,
     wrong,
 )
 from leafnode.wire.upgrade import is_header, is_origin
@@ -84,7 +85,7 @@ def _handshake_first(value: Value, notes: Notes) -> tuple[bool, float | None]:
     """true, false, `auto` (INFO after 50 ms of silence, as in nats-server), or that time."""
     if isinstance(value.data, bool):
         return value.data, None
-    if value.data == "auto":
+    if value.data in ("auto", "auto_fallback"):
         return True, 0.05
     fallback = parse_duration_s(value.data) if isinstance(value.data, str) else None
     if fallback is None:
@@ -107,19 +108,16 @@ TLS = Table(
         "cipher_suites": ("cipher_suites", texts),
         "min_version": ("min_version", choice("1.2", "1.3")),
     },
-    unsupported=[
-        "curve_preferences",
-        "verify_cert_and_check_known_urls",
-        "connection_rate_limit",
-        "ocsp_peer",
-        "certs",
-        "cert_store",
-        "cert_match_by",
-        "cert_match",
-        "cert_match_skip_invalid",
-        "ca_certs_match",
-        "allow_insecure_cipher_suites",
-    ],
+    unsupported={
+        "curve_preferences": "curves are OpenSSL's choice",
+        "verify_cert_and_check_known_urls": "it is for routes and gateways",
+        "connection_rate_limit": "handshakes are limited by max_connections and timeout",
+        "ocsp_peer": "it does not ask for the state of certificates",
+        "certs|certificates": "there is one certificate for each listener: use cert_file and key_file",
+        "cert_store|cert_match_by|cert_match|ca_certs_match": "the certificate store is that of Windows",
+        "cert_match_skip_invalid": "the certificate store is that of Windows",
+        "allow_insecure_cipher_suites": "only cipher suites that are good are allowed",
+    },
 )
 
 
@@ -245,7 +243,7 @@ REMOTE = Table(
         "dial_timeout": ("dial_timeout_s", duration),
         "disabled": ("disabled", flag),
     },
-    unsupported=["jetstream_cluster_migrate", "js_cluster_migrate"],
+    unsupported={"jetstream_cluster_migrate|js_cluster_migrate": "there is no cluster to migrate in"},
 )
 
 
@@ -268,7 +266,7 @@ LEAF_USER = Table(
         "nkey": ("nkey", nkey("U")),
         "account": ("account", text),
     },
-    unsupported=["proxy_required"],
+    unsupported={"proxy_required": "it trusts no proxies"},
 )
 
 
@@ -289,7 +287,7 @@ LEAF_AUTHORIZATION = Table(
         "users": ("users", each(_leaf_user)),
         "timeout": ("timeout_s", seconds),
     },
-    unsupported=["proxy_required"],
+    unsupported={"proxy_required": "it trusts no proxies"},
 )
 
 
@@ -317,12 +315,13 @@ LEAFNODES = Table(
         "listen": ("listen", address),
         "host|net": ("host", text),
         "port": ("port", port),
-        "advertise": ("advertise", text),
+        "advertise|leafnode_advertise": ("advertise", text),
         "no_advertise": ("no_advertise", flag),
-        "min_version": ("min_version", _min_version),
+        "min_version|minimum_version": ("min_version", _min_version),
         "isolate_leafnode_interest|isolate": ("isolate", flag),
         "reconnect|reconnect_delay|reconnect_interval": ("reconnect_s", duration),
         "write_deadline": ("write_deadline_s", duration),
+        "write_timeout": ("ignored", write_timeout),
         "compression": ("compression", _compression),
         "tls": ("tls", tls),
         "authorization": ("authorization", _leaf_authorization),
@@ -330,12 +329,12 @@ LEAFNODES = Table(
         "link_deadline": ("link_deadline_s", _deadline),
         "remotes": ("remotes", each(_remote)),
     },
-    unsupported=["write_timeout", "proxies", "no_fast_producer_stall"],
 )
 
 
 def leafnodes(value: Value, notes: Notes) -> LeafnodesConfig:
     fields = LEAFNODES.read(value, notes)
+    fields.pop("ignored", None)
     listen_into(fields, DEFAULT_LEAF_PORT)
     return LeafnodesConfig(**fields)
 
@@ -361,9 +360,9 @@ WEBSOCKET = Table(
         "port": ("port", port),
         "no_tls": ("no_tls", flag),
         "tls": ("tls", tls),
-        "compression": ("compression", flag),
+        "compression|compress": ("compression", flag),
         "same_origin": ("same_origin", flag),
-        "allowed_origins|allowed_origin|origins|origin": ("allowed_origins", texts),
+        "allowed_origins|allowed_origin|allow_origins|allow_origin|origins|origin": ("allowed_origins", texts),
         "handshake_timeout": ("handshake_timeout_s", duration),
         "advertise": ("advertise", text),
         "no_auth_user": ("no_auth_user", text),
@@ -403,28 +402,22 @@ CLUSTER = Table(
         "host|net": ("host", text),
         "port": ("port", port),
         "routes": ("routes", each(text)),
+        "advertise|cluster_advertise": ("ignored", text),
+        "no_advertise": ("ignored", flag),
+        "connect_retries": ("ignored", no_negative),
     },
-    unsupported=[
-        "authorization",
-        "tls",
-        "pool_size",
-        "accounts",
-        "compression",
-        "permissions",
-        "advertise",
-        "cluster_advertise",
-        "no_advertise",
-        "connect_retries",
-        "connect_backoff",
-        "ping_interval",
-        "write_deadline",
-    ],
+    unsupported={
+        "authorization|tls|permissions": "nobody connects to the cluster's port",
+        "pool_size|accounts|compression|connect_backoff": "there are no routes",
+        "ping_interval|write_deadline|write_timeout|ping_max": "there are no routes",
+    },
 )
 
 
 def cluster(value: Value, notes: Notes) -> ClusterConfig:
     """Only a cluster of one is known: a name and an address, and nobody to talk to."""
     fields = CLUSTER.read(value, notes)
+    fields.pop("ignored", None)
     if fields.pop("routes", ()):
         raise wrong(
             value, "leafnode does not support routes: it is one server; use leafnodes { remotes } to join a hub"
@@ -448,7 +441,7 @@ RESOLVER = Table(
         "ttl": ("ttl_s", duration),
         "timeout": ("timeout_s", duration),
     },
-    unsupported=["hard_delete"],
+    unsupported={"hard_delete": "what is deleted is renamed to .jwt.deleted"},
 )
 
 

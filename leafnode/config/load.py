@@ -37,9 +37,12 @@ from leafnode.config.section import (
     port,
     positive,
     store_size,
+    syslog_address,
     text,
     text_map,
     texts,
+    write_timeout,
+    wrong,
 )
 from leafnode.errors import ConfigError
 
@@ -52,13 +55,12 @@ JETSTREAM_LIMITS = Table(
         "max_request_batch": ("max_request_batch", number),
         "duplicate_window": ("duplicate_window_s", duration),
     },
-    unsupported=[
-        "max_ha_assets",
-        "max_batch_inflight_per_stream",
-        "max_batch_inflight_total",
-        "max_batch_size",
-        "max_batch_timeout",
-    ],
+    unsupported={
+        "max_ha_assets": "streams have one copy here",
+        "batch": "its limits of batch publishing are fixed",
+        "max_batch_inflight_per_stream|max_batch_inflight_total": "its limits of batch publishing are fixed",
+        "max_batch_size|max_batch_timeout": "its limits of batch publishing are fixed",
+    },
 )
 
 
@@ -76,7 +78,7 @@ JETSTREAM = Table(
     "jetstream",
     {
         "enabled|enable": ("enabled", flag),
-        "store_dir|store": ("store_dir", text),
+        "store_dir|store|storedir": ("store_dir", text),
         "domain": ("domain", text),
         "max_memory_store|max_mem_store|max_mem|max_memory": ("max_memory_store", store_size),
         "max_file_store|max_file": ("max_file_store", store_size),
@@ -85,26 +87,20 @@ JETSTREAM = Table(
         "max_buffered_msgs": ("max_buffered_msgs", buffered),
         "max_buffered_size": ("max_buffered_size", buffered),
         "strict": ("strict", flag),
+        "unique_tag": ("ignored", text),
+        "extension_hint": ("ignored", text),
+        "max_outstanding_catchup": ("ignored", number),
+        "request_queue_limit": ("ignored", number),
+        "info_queue_limit": ("ignored", number),
+        "meta_compact": ("ignored", number),
+        "meta_compact_size": ("ignored", number),
+        "meta_compact_sync": ("ignored", flag),
+        "max_concurrent_io": ("ignored", number),
     },
-    unsupported=[
-        "key",
-        "ek",
-        "encryption_key",
-        "cipher",
-        "prev_key",
-        "prev_ek",
-        "prev_encryption_key",
-        "prev_cipher",
-        "tpm",
-        "unique_tag",
-        "extension_hint",
-        "max_outstanding_catchup",
-        "request_queue_limit",
-        "info_queue_limit",
-        "meta_compact",
-        "meta_compact_size",
-        "meta_compact_sync",
-    ],
+    unsupported={
+        "key|ek|encryption_key|cipher|tpm": "the store is not encrypted: encrypt the disk",
+        "prev_key|prev_ek|prev_encryption_key|prev_cipher": "the store is not encrypted: encrypt the disk",
+    },
 )
 
 
@@ -121,6 +117,25 @@ def _jetstream(value: Value, notes: Notes) -> JetStreamConfig:
 def _tags(value: Value, notes: Notes) -> tuple[str, ...]:
     """An array, or text with commas."""
     return tuple(tag.strip() for words in texts(value, notes) for tag in words.split(",") if tag.strip())
+
+
+def _feature_flags(value: Value, notes: Notes) -> dict[str, bool]:
+    """Names of behaviour that nats-server lets one choose: here only what is off can be chosen."""
+    if not isinstance(value.data, dict):
+        raise wrong(value, "'feature_flags' must be a block")
+    found = {name: flag(item, notes) for name, item in value.data.items()}
+    if on := sorted(name for name, is_on in found.items() if is_on):
+        raise wrong(value, f"leafnode does not have the features {', '.join(on)}: remove them from 'feature_flags'")
+    return found
+
+
+def _syslog_address(value: Value, notes: Notes) -> str:
+    found = text(value, notes)
+    if found and syslog_address(found) is None:
+        raise wrong(
+            value, "'remote_syslog' must be udp://HOST:PORT or unix:///PATH; over TCP a hung server would hang us"
+        )
+    return found
 
 
 def _trace_length(value: Value, notes: Notes) -> int:
@@ -168,7 +183,7 @@ TOP = Table(
         "cluster": ("cluster", links.cluster),
         "operator|operators|roots|root|root_operators|root_operator": ("operators", texts),
         "trusted_keys|trusted": ("trusted_keys", texts),
-        "resolver|account_resolver|account_resolvers": ("resolver", links.resolver),
+        "resolver|account_resolver|account_resolvers|accounts_resolver": ("resolver", links.resolver),
         "resolver_preload": ("resolver_preload", text_map),
         "debug": ("debug", flag),
         "trace": ("trace", flag),
@@ -178,37 +193,36 @@ TOP = Table(
         "logtime": ("logtime", flag),
         "logtime_utc": ("logtime_utc", flag),
         "log_file|logfile": ("log_file", text),
+        "store_dir|storedir": ("store_dir", text),
+        "https": ("https", address),
+        "https_port": ("https_port", port),
+        "write_timeout": ("ignored", write_timeout),
+        "no_fast_producer_stall": ("no_fast_producer_stall", flag),
+        "max_closed_clients": ("max_closed_clients", no_negative),
+        "feature_flags": ("feature_flags", _feature_flags),
         "log_size_limit|logfile_size_limit": ("log_size_limit", no_negative),
+        "logfile_max_num|log_max_num": ("log_max_files", no_negative),
+        "syslog": ("syslog", flag),
+        "remote_syslog": ("remote_syslog", _syslog_address),
         "connect_error_reports": ("connect_error_reports", positive),
         "reconnect_error_reports": ("reconnect_error_reports", positive),
         "pid_file|pidfile": ("pid_file", text),
         "ports_file_dir": ("ports_file_dir", text),
         "disable_sublist_cache|no_sublist_cache": ("ignored", ignored),
     },
-    unsupported=[
-        "gateway",
-        "mqtt",
-        "https",
-        "https_port",
-        "syslog",
-        "remote_syslog",
-        "prof_port",
-        "prof_block_rate",
-        "logfile_max_num",
-        "log_max_num",
-        "resolver_tls",
-        "resolver_pinned_accounts",
-        "write_timeout",
-        "no_fast_producer_stall",
-        "max_closed_clients",
-        "feature_flags",
-        "ocsp",
-        "ocsp_cache",
-        "proxies",
-        "always_enable_nonce",
-        "reload_signal",
-        "lame_duck",
-    ],
+    unsupported={
+        "gateway": "it is one server; sites join a hub with leafnodes { remotes }",
+        "mqtt": "it speaks NATS only",
+        "prof_port|prof_block_rate": "it has no profiling port",
+        "default_sentinel": "clients without credentials become no_auth_user",
+        "resolver_tls": "there is no resolver that asks other servers",
+        "resolver_pinned_accounts": "accounts are what the resolver has",
+        "ocsp|ocsp_cache": "it does not ask for the state of certificates",
+        "proxies": "it trusts no proxies",
+        "proxy_protocol": "it reads no PROXY lines: let the proxy keep addresses, or do without them",
+        "always_enable_nonce": "it sends a nonce where somebody can sign it",
+        "reload_signal|lame_duck": "the signals are SIGHUP and SIGUSR2",
+    },
 )
 
 
@@ -235,6 +249,7 @@ def config_from(pairs: Mapping[str, Value], notes: Notes) -> Config:
         if fields[field] == 0:
             del fields[field]
     _listening(fields)
+    _storing(fields)
     _monitoring(fields)
     for more in ("trace_verbose", "trace_headers"):
         fields["trace"] = fields.get("trace", False) or fields.get(more, False)
@@ -251,14 +266,25 @@ def _listening(fields: Fields) -> None:
         fields["port"] = DEFAULT_PORT
 
 
+def _storing(fields: Fields) -> None:
+    """The store's folder may be named outside of its block."""
+    folder = fields.pop("store_dir", "")
+    if folder:
+        block = fields.get("jetstream", JetStreamConfig())
+        if block.store_dir:
+            raise ConfigError("Duplicate 'store_dir' configuration: name it in jetstream { } or outside of it")
+        fields["jetstream"] = replace(block, store_dir=folder)
+
+
 def _monitoring(fields: Fields) -> None:
-    host, number_ = fields.pop("http", ("", None))
-    if host:
-        fields["http_host"] = host
-    if number_ is not None:
-        fields.setdefault("http_port", number_)
-    if fields.get("http_port") == 0:
-        fields["http_port"] = None
+    for scheme in ("http", "https"):
+        host, number_ = fields.pop(scheme, ("", None))
+        if host:
+            fields["http_host"] = host
+        if number_ is not None:
+            fields.setdefault(f"{scheme}_port", number_)
+        if fields.get(f"{scheme}_port") == 0:
+            fields[f"{scheme}_port"] = None
     if "http_base_path" in fields:
         fields["http_base_path"] = "/" + fields["http_base_path"].strip("/")
 

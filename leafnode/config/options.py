@@ -438,6 +438,8 @@ class Config:
     """Where monitoring listens; once loaded never empty: it defaults to `host`."""
     http_port: int | None = None
     """Monitoring; None = off, -1 = any free port."""
+    https_port: int | None = None
+    """Monitoring over TLS, with the certificates of `tls`, in the place of `http_port`."""
     http_base_path: str = "/"
 
     max_connections: int = 64 * KIB
@@ -462,6 +464,12 @@ class Config:
     lame_duck_grace_s: float = 10.0
     """Before the first is closed."""
     no_header_support: bool = False
+    no_fast_producer_stall: bool = False
+    """Do not pause publishers whose receivers cannot keep up."""
+    max_closed_clients: int = 10_000
+    """Closed connections that monitoring remembers."""
+    feature_flags: Mapping[str, bool] = field(default_factory=dict)
+    """All false."""
 
     authorization: Authorization = Authorization()
     accounts: Mapping[str, AccountConfig] = field(default_factory=dict)
@@ -506,7 +514,13 @@ class Config:
     log_file: str = ""
     """Empty = stderr."""
     log_size_limit: int = 0
-    """Bytes after which the log file is moved to NAME.old; 0 = never."""
+    """Bytes after which the log file becomes an archive with the time in its name; 0 = never."""
+    log_max_files: int | None = None
+    """The log and its archives; 0 = no limit, None = two."""
+    syslog: bool = False
+    """To the local syslog instead of stderr."""
+    remote_syslog: str = ""
+    """To that of udp://HOST:PORT or unix:///PATH."""
     connect_error_reports: int | None = None
     """Of failed attempts to reach a hub for the first time, one in this many is logged; None = when the reason changes,
     and once an hour."""

@@ -6,8 +6,9 @@ says so. Keys are compared without regard to case.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from leafnode.base.nearest import hint
@@ -15,6 +16,8 @@ from leafnode.config.grammar import Value
 from leafnode.config.not_yet import NOT_YET
 from leafnode.errors import ConfigError
 from leafnode.route.subject import is_valid
+
+SYSLOG_PORT = 514
 
 
 class Notes:
@@ -53,14 +56,21 @@ def kind_of(value: Value) -> str:
 class Table:
     """The keys of one block. `path` is how documentation and NOT_YET call the block: `leafnodes.remotes[]`."""
 
-    def __init__(self, path: str, keys: Mapping[str, tuple[str, Reader]], *, unsupported: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        path: str,
+        keys: Mapping[str, tuple[str, Reader]],
+        *,
+        unsupported: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """`unsupported`: names that nats-server knows and we do not act on, `a|b` for several, with the reason."""
         self.path = path
         self.names: dict[str, tuple[str, str, Reader]] = {}
         for names, (field, reader) in keys.items():
             canonical = names.split("|")[0]
             for name in names.split("|"):
                 self.names[name] = (canonical, field, reader)
-        self.unsupported = frozenset(unsupported)
+        self.unsupported = {name: why for names, why in unsupported.items() for name in names.split("|")}
 
     def full(self, name: str) -> str:
         return f"{self.path}.{name}" if self.path else name
@@ -97,7 +107,7 @@ class Table:
             what = "block" if isinstance(value.data, dict) else "key"
             raise ConfigError(
                 f"{value.file or 'configuration'}: leafnode does not support {self.full(name)!r} "
-                f"(line {value.line}): remove the {what}"
+                f"(line {value.line}): {self.unsupported[name]}; remove the {what}"
             )
         if not value.used:
             raise wrong(value, f"unknown field {self.full(key)!r}{hint(name, self.names)}")
@@ -301,6 +311,21 @@ def address(value: Value, notes: Notes) -> tuple[str, int]:
             raise _Unfit(f'has {value.data!r}, which is not an address: write "host:port" or a port')
         return found
     return "", port(value, notes)
+
+
+def write_timeout(value: Value, notes: Notes) -> None:
+    """What happens to a peer that takes nothing until the write deadline: here it is always closed."""
+    if choice("default", "close", "retry")(value, notes) == "retry":
+        raise _Unfit("must be default or close: a peer that takes nothing is given up")
+
+
+def syslog_address(words: str) -> tuple[str, int] | str | None:
+    """Host and port of `udp://HOST:PORT`, the path of `unix:///PATH`; None if it is neither."""
+    scheme, _, rest = words.partition("://")
+    if scheme == "udp":
+        found = parse_address(rest if ":" in rest else f"{rest}:{SYSLOG_PORT}")
+        return found if found and found[0] else None
+    return rest if scheme == "unix" and rest.startswith("/") else None
 
 
 def ignored(_: Value, __: Notes) -> None:

@@ -31,6 +31,7 @@ _Counts = Counter[str]  # by account
 _Moved = dict[str, Counter[str]]  # messages and bytes by account
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+SPARE_QUARTERS = 3  # of the machine's memory and of what was free on the disk at the first look (nats-server)
 
 
 class Running(Protocol):
@@ -72,6 +73,7 @@ class Figures:
     def __init__(self, running: Running) -> None:
         self._running = running
         self._cpu_before = (time.monotonic(), time.process_time())
+        self._machine: tuple[int, int] | None = None
         self.request_counts: Mapping[str, int] = {}
         self.endpoints: dict[str, Endpoint] = {
             "VARZ": Endpoint("/varz", Nothing, self.varz),
@@ -311,7 +313,9 @@ class Figures:
         running = self._running
         if running.storage is None:
             return None
-        return jsz.figures(running.config, running.store_dir, running.jetstreams)
+        if self._machine is None:
+            self._machine = spare_bytes(running.store_dir)
+        return jsz.figures(running.config, running.store_dir, running.jetstreams, self._machine)
 
     # metrics -----------------------------------------------------------------------------------------------------
 
@@ -399,6 +403,13 @@ def link_row(view: LinkView, *, with_subs: bool) -> Row:
         account=leaf.account.name,
         subs=leaf.interest() if with_subs else (),
     )
+
+
+def spare_bytes(store_dir: str) -> tuple[int, int]:
+    """Memory and disk that JetStream could have on this machine."""
+    memory = PAGE_BYTES * os.sysconf("SC_PHYS_PAGES")
+    disk = os.statvfs(store_dir)
+    return memory // 4 * SPARE_QUARTERS, disk.f_bavail * disk.f_frsize // 4 * SPARE_QUARTERS
 
 
 def resident_bytes() -> int:

@@ -16,13 +16,16 @@ UNLIMITED = (1 << 64) - 1  # how an unsigned -1 is shown: nats-server's "no limi
 SHOWN_OF_STREAM = ("mirror", "sources")
 
 
-def figures(config: Config, store_dir: str, jetstreams: Mapping[str, JetStream]) -> JetStreamFigures:
-    """Sums over the accounts."""
+def figures(
+    config: Config, store_dir: str, jetstreams: Mapping[str, JetStream], machine: tuple[int, int]
+) -> JetStreamFigures:
+    """Sums over the accounts. `machine`: bytes of memory and disk that it could spare, shown where nothing is set."""
     every = jetstreams.values()
+    memory, disk = config.jetstream.max_memory_store, config.jetstream.max_file_store
     return JetStreamFigures(
         store_dir=store_dir,
-        max_memory=config.jetstream.max_memory_store,
-        max_storage=config.jetstream.max_file_store,
+        max_memory=memory if memory >= 0 else machine[0],
+        max_storage=disk if disk >= 0 else machine[1],
         memory=sum(js.around.memory.bytes for js in every),
         storage=sum(js.around.disk.bytes for js in every),
         reserved_memory=sum(js.reserved("memory") for js in every),

@@ -13,6 +13,7 @@ import html
 import json
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
@@ -47,9 +48,12 @@ class Monitor:
         self.request_counts: dict[str, int] = {}
         """Requests by path, of known paths only; /varz shows them."""
 
-    async def start(self, listening: socket.socket) -> None:
-        """Serve who connects to `listening`, which belongs to the monitor from now on."""
-        self._server = await asyncio.start_server(self._serve, sock=listening, limit=HEAD_MAX)
+    async def start(self, listening: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Serve who connects to `listening`, which belongs to the monitor from now on; with `tls` it is HTTPS."""
+        handshake_s = REQUEST_S if tls else None
+        self._server = await asyncio.start_server(
+            self._serve, sock=listening, limit=HEAD_MAX, ssl=tls, ssl_handshake_timeout=handshake_s
+        )
 
     async def close(self) -> None:
         """Stop listening and drop the open connections."""

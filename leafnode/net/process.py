@@ -11,6 +11,7 @@ from pathlib import Path
 from leafnode.base import logs
 from leafnode.base.notify import Notifier
 from leafnode.config.options import Config
+from leafnode.config.section import syslog_address
 from leafnode.errors import LeafnodeError
 from leafnode.net import tracing
 
@@ -68,6 +69,8 @@ def start_log(config: Config) -> None:
             timestamps=config.logtime,
             utc=config.logtime_utc,
             size_limit=config.log_size_limit,
+            max_files=config.log_max_files,
+            syslog=syslog_of(config),
         )
     except OSError as error:
         raise LeafnodeError(f"open {config.log_file}: {error.strerror}") from error
@@ -75,6 +78,13 @@ def start_log(config: Config) -> None:
         handler.addFilter(lambda record: record.levelno != logging.DEBUG)
     for library in ("asyncio", "aiosqlite"):  # their details are not the broker's
         logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def syslog_of(config: Config) -> logs.SyslogAddress | None:
+    """Which syslog the log goes to; None: to a file or stderr."""
+    if config.remote_syslog:
+        return syslog_address(config.remote_syslog)
+    return logs.LOCAL_SYSLOG if config.syslog else None
 
 
 def write_pid_file(path: str) -> None:

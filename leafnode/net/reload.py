@@ -39,6 +39,7 @@ def _take_limits(host: ClientHost, config: Config) -> None:
     host.max_subscriptions = max(config.max_subscriptions, 0)
     host.ping_max = config.ping_max
     host.write_deadline_s = config.write_deadline_s
+    host.stalls = not config.no_fast_producer_stall
     host.entrance.auth_timeout_s = config.auth_timeout_s
     host.entrance.ping_interval_s = config.ping_interval_s
 

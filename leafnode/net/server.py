@@ -19,7 +19,7 @@ from leafnode.net import tracing
 from leafnode.net.endpoint import Endpoint
 from leafnode.net.layer import Layer
 from leafnode.net.listening import peer_address
-from leafnode.net.sockets import Gone, Row
+from leafnode.net.sockets import CLOSED_MAX, Gone, Row
 from leafnode.net.tls import ServerTls, TlsLayer
 from leafnode.route.account import Account
 from leafnode.route.auth import ARRIVAL, Arrival, Authenticator, User
@@ -82,9 +82,15 @@ class ClientHost:
         auth_timeout_s: float,
         max_sub_tokens: int = 0,
         has_headers: bool = True,
+        stalls: bool = True,
+        remembers: int = CLOSED_MAX,
         tls: ServerTls | None = None,
     ) -> None:
-        """`info`: the fields of INFO that are the same for all clients. Sizes are bytes; -1 or 0: no limit."""
+        """`info`: the fields of INFO that are the same for all clients. Sizes are bytes; -1 or 0: no limit.
+
+        `stalls`: publishers wait for receivers. `remembers`: closed connections for the monitor.
+        """
+        self.stalls = stalls
         self.entrance = Entrance(tls=tls, auth_timeout_s=auth_timeout_s, ping_interval_s=ping_interval_s)
         self.info_fields = dict(info)
         self.authenticator = authenticator
@@ -104,7 +110,7 @@ class ClientHost:
         self.stalled = 0
         self.in_msgs = self.in_bytes = self.out_msgs = self.out_bytes = 0  # of connections that are gone
         self.next_id = itertools.count(1).__next__  # of connections, also of leaf links
-        self.gone = Gone()
+        self.gone = Gone(remembers)
         self.watcher: Watcher = Nobody()
         self.journal_full: Callable[[], bool] = _never
         self._account_of = account_of
@@ -384,12 +390,18 @@ class ClientConnection(Endpoint):
         session.receive(data)
         if session.slowed:
             session.slowed = False
-            self.host.stalled += 1
-            self.transport.pause_reading()
-            self._loop.call_later(STALL_SECONDS, self.resume)
-        elif self.host.journal_full():
+            if self.host.stalls:
+                self._stall()
+                return
+        if self.host.journal_full():
             self.transport.pause_reading()
             self.host.wait_for_disk(self)
+
+    def _stall(self) -> None:
+        """A receiver of ours takes less than we publish: wait a moment."""
+        self.host.stalled += 1
+        self.transport.pause_reading()
+        self._loop.call_later(STALL_SECONDS, self.resume)
 
     def resume(self) -> None:
         if not self.transport.is_closing():

@@ -71,6 +71,14 @@ def server_context(tls: TlsConfig) -> ssl.SSLContext:
     return context
 
 
+def monitor_context(tls: TlsConfig) -> ssl.SSLContext:
+    """For HTTPS: the listener's certificate, and none asked of browsers. Raises ConfigError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    load_certificate(context, tls)
+    restrict(context, tls)
+    return context
+
+
 def client_context(tls: TlsConfig) -> ssl.SSLContext:
     """For dialling. Raises ConfigError when a file cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

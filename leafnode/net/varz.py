@@ -131,9 +131,9 @@ def _settings(now: Snapshot) -> dict[str, Any]:
         "ping_interval": _ns(config.ping_interval_s),
         "ping_max": config.ping_max,
         "http_host": config.http_host or config.host,
-        "http_port": now.http_port,
+        "http_port": now.http_port if config.https_port is None else 0,
         "http_base_path": config.http_base_path.rstrip("/"),
-        "https_port": 0,
+        "https_port": 0 if config.https_port is None else now.http_port,
         "auth_timeout": _plain_seconds(config.auth_timeout_s),
         "max_control_line": config.max_control_line,
         "max_payload": config.max_payload,
@@ -279,7 +279,7 @@ def _origin(now: Snapshot) -> dict[str, Any]:
     if config.server_metadata:
         answer["metadata"] = dict(config.server_metadata)
     answer |= {
-        "feature_flags": {},
+        "feature_flags": dict(config.feature_flags),
         "system_account": config.system_account,
         "slow_consumer_stats": _by_kind(now.slow_clients, now.slow_leafs),
         "stale_connection_stats": _by_kind(now.stale_clients, now.stale_leafs),

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import ssl
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from nats.aio.client import Client
 
 from tests.conformance.conftest import MAKERS
 from tests.support.certificates import Authority, Pair
+from tests.support.ports import free_port
 from tests.support.servers import Broker
 
 SECONDS = 5.0
@@ -260,3 +262,13 @@ def test_versions_and_cipher_suites(start: Starter, authority: Authority) -> Non
         assert client.ask() == b"PONG\r\n"
         assert isinstance(client.socket, ssl.SSLSocket)
         assert (client.socket.cipher() or ("",))[0] == "ECDHE-ECDSA-AES256-GCM-SHA384"
+
+
+def test_monitoring_over_tls(start: Starter, authority: Authority) -> None:
+    """With the listener's certificate; browsers and scrapers have none of their own."""
+    port = free_port()
+    start("verify: true", more=f'https: "127.0.0.1:{port}"')
+    context = ssl.create_default_context(cafile=str(authority.ca))
+    with urllib.request.urlopen(f"https://localhost:{port}/varz", context=context) as answer:
+        shown = json.load(answer)
+    assert (shown["http_port"], shown["https_port"]) == (0, port)

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from leafnode.base import logs
 
+ARCHIVE = re.compile(r"log(\.\d\d\d\d)(\.\d\d){5}\.\d{9}")
 NATS_LINE = re.compile(r"^\[\d+\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{6} \[(INF|WRN|ERR|DBG|TRC|FTL)\] (.*)$")
 
 
@@ -99,9 +101,50 @@ def test_a_limited_log_takes_a_bounded_amount_of_disk(tmp_path: Path) -> None:
     logs.setup_broker(file=tmp_path / "log", size_limit=1000)
     for number in range(200):
         logging.getLogger("x").info("line %d", number)
-    assert sorted(os.listdir(tmp_path)) == ["log", "log.old"]
-    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 2500
-    assert "line 199" in (tmp_path / "log").read_text() + (tmp_path / "log.old").read_text()
+    [log, archive] = sorted(tmp_path.iterdir())
+    assert log.name == "log"
+    assert ARCHIVE.fullmatch(archive.name)
+    assert log.stat().st_size + archive.stat().st_size < 2800
+    assert "line 199" in log.read_text() + archive.read_text()
+    assert f'Rotated log, backup saved as "{archive}"' in log.read_text()
+    assert "Purged log file" in log.read_text()
+
+
+@pytest.mark.parametrize(("most", "found"), [(1, 1), (4, 4), (0, 12)])
+def test_as_many_archives_as_wanted(tmp_path: Path, most: int, found: int) -> None:
+    (tmp_path / "log.other").touch()  # somebody else's
+    handler = logs.setup_broker(file=tmp_path / "log", size_limit=1, max_files=most, timestamps=False)
+    for _ in range(11):
+        logging.getLogger("x").info("line")
+    assert len(list(tmp_path.iterdir())) == found + 1
+    assert (tmp_path / "log.other").exists()
+    handler.close()
+
+
+def test_lines_for_a_syslog(tmp_path: Path) -> None:
+    """What cannot be sent is counted, and nobody waits."""
+    address = str(tmp_path / "syslog")
+    logs.setup_broker(syslog=address)
+    log = logging.getLogger("x")
+    log.warning("nobody is there")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(address)
+        log.error("two\nlines")
+        log.info("three")
+        found = [daemon.recv(4096).decode() for _ in range(2)]
+    shape = re.compile(r"<(\d+)>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+\[\d+\]: (.*)")
+    assert [match.groups() for line in found if (match := shape.fullmatch(line))] == [
+        ("27", r"two\nlines (1 lines before were lost)"),
+        ("30", "three"),
+    ]
+
+
+def test_a_syslog_over_the_network() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(("127.0.0.1", 0))
+        logs.setup_broker(syslog=daemon.getsockname())
+        logging.getLogger("x").info("one")
+        assert daemon.recv(4096).endswith(b": one")
 
 
 def test_setup_twice_writes_each_line_once(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_the_command_line_beats_the_file(tmp_path: Path) -> None:
         (["-c", "/nowhere/a.conf"], "open /nowhere/a.conf: no such file or directory"),
         (["-c", "/"], "open /: is a directory"),
         (["--routes", "nats://a"], "no routes"),
-        (["-s"], "journal"),
+        (["-r", "tcp://h:514"], "hung server"),
         (["--cluster_name", "a b"], "cluster name cannot contain spaces"),
     ],
 )

@@ -161,6 +161,32 @@ resolver: URL(http://localhost:1/)
 ----
 server_metadata { a: b }
 ----
+syslog: true
+----
+remote_syslog: "udp://localhost:514"
+----
+log_file: "/tmp/x", log_size_limit: 1MB, log_max_num: 3
+----
+trace_headers: true
+----
+storedir: "/tmp/x"
+----
+jetstream { storedir: "/tmp/x", unique_tag: "az:", meta_compact: 1, request_queue_limit: 5 }
+----
+max_closed_clients: 5
+no_fast_producer_stall: true
+write_timeout: close
+----
+feature_flags { some_flag: false }
+----
+cluster { name: x, listen: "0.0.0.0:6222", no_advertise: true, connect_retries: 3, advertise: "a:1" }
+----
+websocket { port: 80, no_tls: true, compress: true, allow_origins: ["https://a.example"] }
+----
+leafnodes { port: 7422, minimum_version: "2.9.0", leafnode_advertise: "a:1", write_timeout: default }
+----
+accounts_resolver: MEMORY
+----
 default_js_domain { A: b }
 """
 
@@ -306,6 +332,13 @@ cluster { name: "a b" }
 ----
 listen: "foo:bar"
 ----
+store_dir: "/tmp/x"
+jetstream { store_dir: "/tmp/y" }
+----
+write_timeout: sometimes
+----
+feature_flags { some_flag: 1 }
+----
 resolver: foo
 """
 
@@ -335,9 +368,16 @@ jetstream { domain: "a b" }
 ----
 mqtt {}
 ----
-gateway {}
+remote_syslog: "tcp://localhost:514"
 ----
-syslog: true
+feature_flags { some_flag: true }
+----
+write_timeout: retry
+----
+http: 8222
+https: 8223
+----
+gateway {}
 ----
 jetstream { key: "abc", cipher: aes }
 ----
