@@ -1,9 +1,9 @@
 """The socket of a leaf link, dialled or accepted: interest is settled once per turn, and a dead link is noticed.
 
 A link whose other end has fallen silent is dead after its deadline, however TCP feels about it. Each third of the
-deadline a PING goes out. What counts as life is anything heard. While our own bytes wait for the network (a slow link
-with a backlog) an answer may take longer than the deadline, since the PING stands behind them; so bytes that leave
-count as life too, for a while.
+deadline a PING goes out. What counts is the answer; but on a slow link it stands behind a backlog, of ours or of the
+other side's, so what is heard and bytes that leave count as life too, for a while. Not for ever: a link may have lost
+only one direction, and a middlebox may swallow all that we send.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from leafnode.route.leaf import Leaf
 DEADLINE_SECONDS = 15.0  # of silence; a PING each 5 s is 2 MB in a day, headers of IP and TCP included
 LOOKS_PER_DEADLINE = 3
 BACKLOG_BYTES = 1024  # waiting for the network: more than a PING or two
-PATIENCE = 6  # deadlines for which bytes that leave stand for an answer: a middlebox may swallow them all
+PATIENCE = 6  # deadlines for which anything else stands for an answer
 FIRST_PING_SECONDS = 1.0  # after connecting (nats-server)
 
 
@@ -45,21 +45,20 @@ class LinkEndpoint(Endpoint):
             ping_max=LOOKS_PER_DEADLINE,
         )
         self._deadline_s = limits.deadline_s
-        self._heard_at = self._alive_at = self._loop.time()
+        self._answered_at = self._alive_at = self._loop.time()
         self._backlog_before = self._left_before = 0
 
     def watch(self) -> None:
         """From now on silence ends the link."""
-        self._heard_at = self._alive_at = self._loop.time()
+        self._answered_at = self._alive_at = self._loop.time()
         self.start_pings(FIRST_PING_SECONDS)
 
     def _ping(self) -> None:
         core, now = self.core, self._loop.time()
         if core.closing:
             return
-        if core.heard:
-            self._heard_at = self._alive_at = now
-        elif self._is_draining() and now - self._heard_at < self._deadline_s * PATIENCE:
+        is_draining = self._is_draining()
+        if (core.heard or is_draining) and now - self._answered_at < self._deadline_s * PATIENCE:
             self._alive_at = now
         if now - self._alive_at >= self._deadline_s:
             self._die()
@@ -70,8 +69,13 @@ class LinkEndpoint(Endpoint):
         next_look = min(self._ping_interval_s, max(self._alive_at + self._deadline_s - now, 0.0))
         self._pinger = self._loop.call_later(next_look, self._ping)
 
+    def on_pong(self) -> None:
+        super().on_pong()
+        self._answered_at = self._alive_at = self._loop.time()
+
     def _die(self) -> None:
-        self.core.fail("Stale Connection", f"Stale Connection: nothing heard for {self._deadline_s:.3g} s")
+        silent_s = self._loop.time() - self._answered_at
+        self.core.fail("Stale Connection", f"Stale Connection: no answer for {silent_s:.3g} s")
         self.flush()
         self.transport.abort()  # closing would wait for bytes to leave that never will
 

@@ -13,6 +13,7 @@ command takes effect before it returns and may be called from any thread:
     link.cut_after(n)       RST once exactly n more bytes went up (inside a frame, if one likes)
     link.delay(seconds)     one-way latency, without limiting what is in flight
     link.rate(bytes_per_s)  a slow link
+    link.corrupt()          one bit of the next bytes is wrong. Also "up" or "down" only
 
 `up` is from the client to the server. Counters: `accepted`, `up_bytes`, `down_bytes`; `open` is how many
 connections stand now.
@@ -51,6 +52,7 @@ class Proxy:
         self._bytes_per_s = math.inf
         self._cut: tuple[Direction, int] | None = None
         self._lost: set[str] = set()
+        self._corrupt: set[str] = set()
         self._held: set[str] = set()
         self._gates: dict[str, asyncio.Event] = {}
         self._links: set[_Link] = set()
@@ -157,6 +159,9 @@ class Proxy:
     def rate(self, bytes_per_s: float) -> None:
         self._now(lambda: setattr(self, "_bytes_per_s", bytes_per_s))
 
+    def corrupt(self, direction: Direction = "both") -> None:
+        self._now(lambda: self._corrupt.update(_sides(direction)))
+
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             raise RuntimeError("the proxy is not started: use it in a with block or call start()")
@@ -184,6 +189,7 @@ class Proxy:
 
     def _restore(self) -> None:
         self._lost.clear()
+        self._corrupt.clear()
         self._latency_s, self._bytes_per_s, self._cut = 0.0, math.inf, None
         for gate in self._gates.values():
             gate.set()
@@ -278,6 +284,9 @@ class Proxy:
 
     async def _write(self, side: str, sink: asyncio.StreamWriter, data: bytes) -> None:
         data, cut = self._shorten(side, data)
+        if data and side in self._corrupt:
+            self._corrupt.discard(side)
+            data = _flipped(data)
         while data and side not in self._lost:
             piece = data
             if self._bytes_per_s < math.inf:
@@ -357,6 +366,12 @@ class _Flight:
     def finish(self) -> None:
         self._ended = True
         self._change.set()
+
+
+def _flipped(data: bytes) -> bytes:
+    """With one bit in the middle changed."""
+    middle = len(data) // 2
+    return data[:middle] + bytes((data[middle] ^ 1,)) + data[middle + 1 :]
 
 
 def _sides(direction: Direction) -> set[str]:
