@@ -1,13 +1,15 @@
 """Bytes between one socket and one connection object of the core: the part that clients and links share.
 
-The core appends to its `out` list and calls `wake`; the endpoint writes everything at the end of the loop turn, joined
-into one `write`. A peer that does not read is given up at `max_pending` bytes, or when it took nothing at all for the
-write deadline. Nothing is decided here.
+The core appends to its `out` list and calls `wake`; the endpoint writes what has gathered, joined into one `write`.
+When that is, the loop's `Turn` says: the effects of the first input of a turn are written at once, for whoever waits
+for an answer; those of all other input at the end of the turn, once a connection, for the sake of throughput. A peer that does not
+read is given up at `max_pending` bytes, or when it took nothing at all for the write deadline. Nothing is decided here.
 """
 
 import asyncio
 import socket
 import time
+import weakref
 from typing import Protocol, cast
 
 from leafnode.net import tracing
@@ -33,6 +35,48 @@ class Core(Protocol):
     def end(self) -> None: ...
 
 
+class Turn:
+    """Who is to be written to in the present turn of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._call_soon = loop.call_soon
+        self._woken: list[Endpoint] = []
+        self._ends = False  # `_end` will be called
+        self._is_first = True  # nobody's input has had an effect yet
+
+    def wake(self, endpoint: "Endpoint") -> None:
+        self._woken.append(endpoint)
+        if not self._ends:
+            self._ends = True
+            self._call_soon(self._end)
+
+    def input_done(self) -> None:
+        """All that one socket gave is worked off."""
+        if self._is_first and self._woken:
+            self._is_first = False
+            self._flush()
+
+    def _end(self) -> None:
+        self._ends = False
+        self._is_first = True
+        self._flush()
+
+    def _flush(self) -> None:
+        woken, self._woken = self._woken, []
+        for endpoint in woken:
+            endpoint.flush()
+
+
+_turns: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turn]" = weakref.WeakKeyDictionary()
+
+
+def turn_of(loop: asyncio.AbstractEventLoop) -> Turn:
+    turn = _turns.get(loop)
+    if turn is None:
+        turn = _turns[loop] = Turn(loop)
+    return turn
+
+
 class Endpoint(asyncio.Protocol):
     """One socket. Subclasses make the core in `opened` and clean up in `closed`."""
 
@@ -41,6 +85,7 @@ class Endpoint(asyncio.Protocol):
 
     def __init__(self, *, max_pending: int, write_deadline_s: float, ping_interval_s: float, ping_max: int) -> None:
         self._loop = asyncio.get_running_loop()
+        self._turn = turn_of(self._loop)
         self._max_pending = max_pending
         self._write_deadline_s = write_deadline_s
         self._ping_interval_s = ping_interval_s
@@ -84,6 +129,7 @@ class Endpoint(asyncio.Protocol):
         if self.traced is not None:
             self.traced.received(data)
         self.core.receive(data)
+        self._turn.input_done()
 
     def eof_received(self) -> bool:
         return False
@@ -122,10 +168,10 @@ class Endpoint(asyncio.Protocol):
     # output ------------------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Something is in `out`, or the core closes: write at the end of this loop turn."""
+        """Something is in `out`, or the core closes: write before this turn of the loop is over."""
         if not self._flush_due:
             self._flush_due = True
-            self._loop.call_soon(self.flush)
+            self._turn.wake(self)
 
     def flush(self) -> None:
         self._flush_due = False

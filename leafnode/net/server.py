@@ -383,11 +383,10 @@ class ClientConnection(Endpoint):
             self.session.fail("Authentication Timeout", "Authentication Timeout")
 
     def data_received(self, data: bytes) -> None:
-        session = self.session
-        self.last_activity_ns = time.time_ns()
         if self.traced is not None:
             self.traced.received(data)
-        session.receive(data)
+        super().data_received(data)
+        session = self.session
         if session.slowed:
             session.slowed = False
             if self.host.stalls:
