@@ -154,6 +154,10 @@ class InventoryTask:
                 async with asyncio.timeout(wait_s):
                     await self._now.wait()
 
+    async def once(self) -> None:
+        """Put it now if it changed. Raises FleetError."""
+        await self._refresh()
+
     async def _refresh(self) -> None:
         facts = await asyncio.to_thread(self._facts)
         digest = digest_of({"facts": facts, "groups": self._groups, "tags": self._tags, "version": self._version})

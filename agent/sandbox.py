@@ -93,7 +93,8 @@ class Word:
     start: int
 
 
-def tokens(sql: str) -> list[Word | str]:
+@lru_cache(maxsize=64)
+def tokens(sql: str) -> tuple[Word | str, ...]:
     """Names as Words, anything else that counts as its text: SQLite's tokens, without space, comments and literals."""
     found: list[Word | str] = []
     for match in _TOKEN.finditer(sql):
@@ -105,7 +106,7 @@ def tokens(sql: str) -> list[Word | str]:
             found.append(text)
         elif match.lastgroup != "space":
             found.append("")
-    return found
+    return tuple(found)
 
 
 def words(sql: str) -> set[str]:

@@ -26,7 +26,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "agent": {"leafnode.base", "agent.facts", "leafnode"},
     "agent.facts": {"agent"},
-    "agent.fleet": {"agent", "leafnode.base", "leafnode"},
+    "agent.simulator": {"agent", "agent.facts", "leafnode"},
+    "agent.fleet": {"agent", "agent.simulator", "leafnode.base", "leafnode"},
 }  # fmt: skip
 PURE = ("leafnode.wire", "leafnode.route", "leafnode.stream", "leafnode.forward")
 EFFECTS = {

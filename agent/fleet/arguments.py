@@ -29,12 +29,15 @@ fleet: look after a fleet of small devices over NATS
              fleet config status | history | diff | revert | get | rm
   do         fleet run --on ID -- systemctl restart x    now, or when the device is back
              fleet commands | fleet result CMD           what became of it
+  try        fleet simulate --devices 1000               a fleet of devices on this machine
 
 Where the hub is: --server URL, FLEET_SERVER, or ~/.config/fleet/config.toml (now: {server}).
 More: fleet COMMAND --help. Results go to stdout (--json and --csv for programs), all else to stderr.
 """
 
 ON: Final = "these devices; @FILE: those in a file; -: those on standard input"
+
+PROFILES: Final = ("healthy", "lan", "flaky-lte", "mixed")  # agent.simulator.profile; not imported for --help
 
 Adder = Callable[[str], None]
 _UNITS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -115,7 +118,7 @@ def build() -> Parser:
         parents=[_connection(None)],
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for add in (_init, _site, _ls, _info, _query, _why, _top, _config, _run, _commands, _result, _version):
+    for add in (_init, _site, _ls, _info, _query, _why, _top, _config, _run, _commands, _result, _simulate, _version):
         add(commands, shared)
     return parser
 
@@ -258,6 +261,26 @@ def _top(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.add_argument("--once", action="store_true", help="print one table and end")
     command.add_argument("--interval", type=seconds, default=2.0, metavar="S", help="time between refreshes (2 s)")
     _shapes(command)
+
+
+def _simulate(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = _command(
+        commands,
+        shared,
+        "simulate",
+        "Play many devices on this machine, with the agent's own code, to try things on.",
+        "fleet simulate --devices 2000 --profile flaky-lte",
+    )
+    command.add_argument("--devices", type=positive, default=100, metavar="N", help="how many (100)")
+    command.add_argument("--profile", choices=PROFILES, default="healthy", help="what they are like (healthy)")
+    for name, what in (("off", "are known and not there"), ("slow", "answer late"), ("raising", "cannot answer")):
+        command.add_argument(f"--{name}", type=part, metavar="P%", help=f"so many {what}; replaces the profile's")
+    command.add_argument("--seed", default="fleetleaf", metavar="WORD", help="the same word, the same fleet")
+    command.add_argument("--prefix", default="sim", metavar="NAME", help="devices are NAME-1, NAME-2 … (sim)")
+    command.add_argument("--interval", type=seconds, default=10.0, metavar="S", help="between signs of life (10 s)")
+    command.add_argument("--processes", type=positive, default=1, metavar="N", help="to share the devices among (1)")
+    command.add_argument("--for", dest="duration", type=seconds, metavar="S", help="end after this time")
+    command.set_defaults(shape="table")
 
 
 def _layer(command: Any, *, required: bool = True) -> None:
@@ -445,3 +468,14 @@ def share(text: str) -> targets.Share:
         return targets.share(text)
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def part(text: str) -> float:
+    """`5%` as 0.05."""
+    try:
+        value = float(text.removesuffix("%")) / 100
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a part of the devices: write for example 5%")
+    return value

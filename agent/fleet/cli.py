@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "run": "cli_commands:run",
     "commands": "cli_commands:commands",
     "result": "cli_commands:result",
+    "simulate": "cli_simulate:simulate",
 }
 """Command -> module:function."""
 
