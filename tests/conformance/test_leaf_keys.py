@@ -191,8 +191,8 @@ async def test_compression_is_declined_whatever_the_other_side_wants(tmp_path: P
     """Five stock hubs with a mode each for one leafnode, and three stock leaves for one leafnode."""
     at_hub = {mode: free_port() for mode in ("off", "accept", "s2_fast", "s2_better", "s2_auto")}
     ours = free_port()
-    accounts = "\n".join(f"{mode} {{ users: [ {{user: {mode}, password: p}} ] }}" for mode in at_hub)
-    dials = "\n".join(f'{{ url: "nats-leaf://127.0.0.1:{port}", account: {mode} }}' for mode, port in at_hub.items())
+    accounts = "\n".join(f'"{mode}" {{ users: [ {{user: "{mode}", password: p}} ] }}' for mode in at_hub)
+    dials = "\n".join(f'{{ url: "nats-leaf://127.0.0.1:{port}", account: "{mode}" }}' for mode, port in at_hub.items())
     config = f"""accounts {{ {accounts} }}
 leafnodes {{ listen: "127.0.0.1:{ours}", reconnect: 50ms, remotes: [ {dials} ] }}"""
     with contextlib.ExitStack() as stack:
