@@ -1,16 +1,17 @@
 """Users of the configuration as the core wants them: clients' users and leaves' users, permissions, credentials."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 from leafnode.base import nuid
 from leafnode.config.options import GLOBAL_ACCOUNT, Config, LeafUser, PermissionsConfig, UserConfig
 from leafnode.net import secrets
+from leafnode.net.leaf_listener import Admission
 from leafnode.route.account import Account
 from leafnode.route.auth import Arrival, Authenticator, User
 from leafnode.route.gate import Guest
 from leafnode.route.permissions import Permissions, Responses
+from leafnode.route.verdict import Verdict
 
 
 def authenticator(config: Config) -> Authenticator:
@@ -81,9 +82,7 @@ def encoded(subjects: tuple[str, ...] | None) -> tuple[bytes, ...]:
     return tuple(subject.encode() for subject in subjects or ())
 
 
-def leaf_admission(
-    config: Config, accounts: dict[str, Account], clients: Authenticator | None = None
-) -> Callable[[dict[str, Any], bytes, str], Guest | None]:
+def leaf_admission(config: Config, accounts: dict[str, Account], clients: Authenticator | None = None) -> Admission:
     """Who may link as a leaf: users of the listener's own block, or else whoever may connect as a client: `clients`, or
     the configuration's.
 
@@ -98,10 +97,15 @@ def leaf_admission(
         known = _authenticator([_leaf_user(user) for user in (*alone, *rules.users)])
         home = single.account if single is not None and not alone else ""
 
-    def admit(options: dict[str, Any], nonce: bytes, address: str) -> Guest | None:
-        user = known.authenticate(options, nonce, Arrival("LEAFNODE", address))
-        account = accounts.get(home or user.account) if user is not None else None
-        return Guest(account, user.permissions, user) if account is not None and user is not None else None
+    def guest_of(user: User) -> Guest | None:
+        account = accounts.get(home or user.account)
+        return Guest(account, user.permissions, user) if account is not None else None
+
+    def admit(options: dict[str, Any], nonce: bytes, arrival: Arrival) -> Guest | Verdict[Guest] | None:
+        user = known.authenticate(options, nonce, arrival)
+        if isinstance(user, Verdict):
+            return user.turned(guest_of)
+        return guest_of(user) if user is not None else None
 
     return admit
 

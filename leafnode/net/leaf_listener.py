@@ -10,12 +10,17 @@ from leafnode.net.endpoint import Core
 from leafnode.net.frames import FrameLayer
 from leafnode.net.link_endpoint import Limits, LinkEndpoint
 from leafnode.net.listening import peer_address
+from leafnode.route.auth import Arrival
 from leafnode.route.gate import Gate, Guest, permission_fields
 from leafnode.route.leaf import Leaf, LeafOptions
+from leafnode.route.verdict import Verdict
 
 LEAF_PROTO = 3  # version of the leaf protocol that INFO says
 
 log = logging.getLogger("leafnode.leaf")
+
+Admission = Callable[[dict[str, Any], bytes, Arrival], Guest | Verdict[Guest] | None]
+"""(options of CONNECT, nonce, how it came) -> who a leaf is."""
 
 
 class LeafListener:
@@ -26,7 +31,7 @@ class LeafListener:
         *,
         info: Callable[[], Mapping[str, Any]],
         options: LeafOptions,
-        admit: Callable[[dict[str, Any], bytes, str], Guest | None],
+        admit: Admission,
         on_leaf: Callable[[Leaf], None],
         on_gone: Callable[["LeafConnection"], None],
         make_nonce: Callable[[], bytes],
@@ -62,10 +67,12 @@ class LeafListener:
 
     # what gates ask ----------------------------------------------------------------------------------------------
 
-    def admit(self, options: dict[str, Any], nonce: bytes, address: str) -> Guest | None:
-        guest = self.admission(options, nonce, address)
-        if guest is None:
-            log.error("leaf %s - authentication error", options.get("name", "?"))
+    def admit(self, gate: Gate, options: dict[str, Any]) -> Guest | Verdict[Guest] | None:
+        guest = self.admission(options, gate.nonce, Arrival("LEAFNODE", gate.address, gate.client_id))
+        if isinstance(guest, Verdict):
+            guest.then(lambda found: _note_refusal(options, found))
+        else:
+            _note_refusal(options, guest)
         return guest
 
     def leaf_options(self) -> LeafOptions:
@@ -115,6 +122,11 @@ class LeafListener:
         return sums
 
 
+def _note_refusal(options: dict[str, Any], guest: Guest | None) -> None:
+    if guest is None:
+        log.error("leaf %s - authentication error", options.get("name", "?"))
+
+
 def _same(one: Leaf, two: Leaf) -> bool:
     """Whether two links belong to the same leaf (spec leafnode-protocol section 5)."""
     keys = ("name", "cluster", "remote_account")
@@ -146,6 +158,7 @@ class LeafConnection(LinkEndpoint):
         self._gate.address = self.peer[0]
         self._gate.wake = self.wake
         self._gate.become = self._become
+        self._gate.on_verdict = self._resume
         self._gate.greet()
         self._auth_timer = self._loop.call_later(self.host.auth_timeout_s, self._auth_timeout)
 
@@ -160,8 +173,17 @@ class LeafConnection(LinkEndpoint):
         self.core = leaf
         self.watch()
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._gate.waits:
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
     def _auth_timeout(self) -> None:
-        if self.leaf is None:
+        if self.leaf is None and not self._gate.waits:
             self._gate.fail("Authentication Timeout", "Authentication Timeout")
 
     def closed(self) -> None:

@@ -13,19 +13,15 @@ from leafnode.config.reload import mark
 from leafnode.errors import ConfigError, LeafnodeError
 from leafnode.net import secrets
 from leafnode.net.endpoint import Endpoint
-from leafnode.net.leaf_listener import LeafConnection, LeafListener
+from leafnode.net.leaf_listener import Admission, LeafConnection, LeafListener
 from leafnode.net.link_endpoint import DEADLINE_SECONDS, Limits
 from leafnode.net.listening import BACKLOG, Sockets, port_of
 from leafnode.net.tls import ServerTls, TlsLayer, client_context
 from leafnode.net.uplink import Reports, Stored, Uplink
 from leafnode.route.account import Account
-from leafnode.route.gate import Guest
 from leafnode.route.leaf import Leaf, LeafOptions
 
 log = logging.getLogger("leafnode")
-
-
-Admission = Callable[[dict[str, Any], bytes, str], Guest | None]
 
 
 class LinkView(NamedTuple):

@@ -20,11 +20,12 @@ from leafnode.net.endpoint import Endpoint
 from leafnode.net.layer import Layer
 from leafnode.net.listening import peer_address
 from leafnode.net.sockets import CLOSED_MAX, Gone, Row
-from leafnode.net.tls import ServerTls, TlsLayer
+from leafnode.net.tls import ServerTls, TlsLayer, tls_facts
 from leafnode.route.account import Account
 from leafnode.route.auth import ARRIVAL, Arrival, Authenticator, User
 from leafnode.route.certificate import user_of_certificate
 from leafnode.route.session import Session
+from leafnode.route.verdict import Verdict
 
 STALL_SECONDS = 0.005  # a publisher's pause when a receiver is congested; nats-server stalls for 2 to 5 ms
 FIRST_PING_SECONDS = 2.0  # after connecting, to learn that the peer answers (nats-server)
@@ -119,7 +120,7 @@ class ClientHost:
 
     # what sessions ask -------------------------------------------------------------------------------------------
 
-    def authenticate(self, session: Session, options: dict[str, object]) -> User | None:
+    def authenticate(self, session: Session, options: dict[str, object]) -> User | Verdict[User] | None:
         connection = self.connections.get(session.client_id)
         known = self.authenticator_of(session)
         tls = connection.entrance.tls if connection is not None else None
@@ -130,13 +131,19 @@ class ClientHost:
             options = {**connection.credentials, **{key: value for key, value in options.items() if value}}
         if maps and not options.get("nkey"):
             certificate = connection.transport.get_extra_info("peercert") if connection is not None else None
-            user = user_of_certificate(certificate or {}, known.users) if not options.get("user") else None
-            user = self._arrived(user, connection)
+            named = user_of_certificate(certificate or {}, known.users) if not options.get("user") else None
+            user: User | Verdict[User] | None = self._arrived(named, connection)
         else:
             user = known.authenticate(options, session.nonce, self._arrival(connection))
+        if isinstance(user, Verdict):
+            user.then(lambda found: self._note_refusal(session, found))
+        else:
+            self._note_refusal(session, user)
+        return user
+
+    def _note_refusal(self, session: Session, user: User | None) -> None:
         if user is None:
             log.error("%s - authentication error", self._who(session))
-        return user
 
     def _arrived(self, user: User | None, connection: "ClientConnection | None") -> User | None:
         return user if user is not None and user.may_arrive(self._arrival(connection)) else None
@@ -144,7 +151,10 @@ class ClientHost:
     def _arrival(self, connection: "ClientConnection | None") -> Arrival:
         if connection is None:
             return ARRIVAL
-        return Arrival("STANDARD" if connection.entrance.type == "nats" else "WEBSOCKET", connection.peer[0])
+        kind = "STANDARD" if connection.entrance.type == "nats" else "WEBSOCKET"
+        tls = connection.transport.get_extra_info("ssl_object")
+        told = (lambda: tls_facts(tls)) if tls is not None else None
+        return Arrival(kind, connection.peer[0], connection.session.client_id, told)
 
     def authenticator_of(self, session: Session) -> Authenticator:
         connection = self.connections.get(session.client_id)
@@ -368,6 +378,7 @@ class ClientConnection(Endpoint):
         host, session = self.host, self.session
         session.wake = self.wake
         session.on_pong = self.on_pong
+        session.on_verdict = self.resume
         host.connections[session.client_id] = self
         log.debug("%s - Client connection created", self.name)
         session.greet()
@@ -379,7 +390,7 @@ class ClientConnection(Endpoint):
             self._auth_timer = self._loop.call_later(self.entrance.auth_timeout_s, self._auth_timeout)
 
     def _auth_timeout(self) -> None:
-        if not self.session.connected:
+        if not (self.session.connected or self.session.waits):
             self.session.fail("Authentication Timeout", "Authentication Timeout")
 
     def data_received(self, data: bytes) -> None:
@@ -395,6 +406,8 @@ class ClientConnection(Endpoint):
         if self.host.journal_full():
             self.transport.pause_reading()
             self.host.wait_for_disk(self)
+        if session.waits:
+            self.transport.pause_reading()
 
     def _stall(self) -> None:
         """A receiver of ours takes less than we publish: wait a moment."""
@@ -403,7 +416,7 @@ class ClientConnection(Endpoint):
         self._loop.call_later(STALL_SECONDS, self.resume)
 
     def resume(self) -> None:
-        if not self.transport.is_closing():
+        if not (self.transport.is_closing() or self.session.waits):
             self.transport.resume_reading()
 
     def added_bytes(self) -> int:

@@ -131,6 +131,18 @@ def reason_of(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
+def tls_facts(connection: Any) -> dict[str, object]:
+    """What a service that decides about clients is told of their TLS: version, cipher, and certificates in PEM."""
+    cipher = connection.cipher() or ("", "", 0)
+    facts: dict[str, object] = {"version": (connection.version() or "").removeprefix("TLSv"), "cipher": cipher[0]}
+    certificate = connection.getpeercert(binary_form=True)
+    if certificate:
+        is_verified = connection.context.verify_mode != ssl.CERT_NONE
+        text = ssl.DER_cert_to_PEM_cert(certificate)
+        facts |= {"verified_chains": [[text]]} if is_verified else {"certs": [text]}
+    return facts
+
+
 def is_pinned(pins: frozenset[str], connection: Any) -> bool:
     """Whether the other side's key is one of those we know; True where none are named."""
     if not pins:

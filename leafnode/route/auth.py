@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from leafnode.route.permissions import Permissions
+from leafnode.route.verdict import Verdict
 
 GLOBAL_ACCOUNT = "$G"
 
@@ -20,6 +21,10 @@ class Arrival(NamedTuple):
     kind: str = "STANDARD"
     """As in `allowed_connection_types`: STANDARD, WEBSOCKET, LEAFNODE, …"""
     address: str = ""
+    number: int = 0
+    """Of the connection."""
+    tls: Callable[[], dict[str, object]] | None = None
+    """What to tell of the TLS of the connection, where it has any."""
 
 
 ARRIVAL = Arrival()
@@ -81,8 +86,10 @@ class Authenticator:
             return next((user for user in self.users if user.name == self.no_auth_user), None)
         return None if self.users or self.token else User()
 
-    def authenticate(self, options: Mapping[str, object], nonce: bytes, arrival: Arrival = ARRIVAL) -> User | None:
-        """The user behind a CONNECT, or None: refused."""
+    def authenticate(
+        self, options: Mapping[str, object], nonce: bytes, arrival: Arrival = ARRIVAL
+    ) -> User | Verdict[User] | None:
+        """The user behind a CONNECT, None: refused, or that it is being asked for."""
         user = self._identify(options, nonce)
         return user if user is not None and user.may_arrive(arrival) else None
 

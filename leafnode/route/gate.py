@@ -20,6 +20,7 @@ from leafnode.route.auth import User
 from leafnode.route.leaf import CONTROL_LINE_FACTOR, Leaf, LeafOptions
 from leafnode.route.permissions import Permissions
 from leafnode.route.session import TOO_MANY_CONNECTIONS
+from leafnode.route.verdict import Verdict
 from leafnode.wire import control
 from leafnode.wire.control import parse_leaf
 
@@ -39,7 +40,7 @@ class GateHost(Protocol):
     cluster: str  # our cluster's name; empty: none
     min_version: str  # the oldest server that may link; empty: any
 
-    def admit(self, options: dict[str, Any], nonce: bytes, address: str) -> Guest | None: ...
+    def admit(self, gate: "Gate", options: dict[str, Any]) -> Guest | Verdict[Guest] | None: ...
     def leaf_info(self, gate: "Gate", *, guest: Guest | None) -> bytes: ...
     def leaf_options(self) -> LeafOptions: ...
     def on_leaf(self, leaf: Leaf) -> None: ...
@@ -60,6 +61,8 @@ class Gate:
         self.close_reason = ""
         self.pings_out = 0
         self.heard = False
+        self.waits = False  # for the verdict on its CONNECT
+        self.on_verdict: Callable[[], None] = _nothing
         self._held = b""
 
     def greet(self) -> None:
@@ -71,6 +74,9 @@ class Gate:
             return
         self.heard = True
         data = self._held + data
+        if self.waits:
+            self._held = data
+            return
         end = data.find(b"\n") + 1
         if not end:
             self._held = data
@@ -87,7 +93,25 @@ class Gate:
 
     def _connect(self, options: dict[str, Any], rest: bytes) -> None:
         self._check(options)
-        guest = self.host.admit(options, self.nonce, self.address)
+        guest = self.host.admit(self, options)
+        if isinstance(guest, Verdict):
+            self.waits, self._held = True, rest
+            guest.then(lambda found: self._take_verdict(found, options))
+        else:
+            self._enter(guest, options, rest)
+
+    def _take_verdict(self, guest: Guest | None, options: dict[str, Any]) -> None:
+        self.waits = False
+        if self.closing:
+            return
+        rest, self._held = self._held, b""
+        try:
+            self._enter(guest, options, rest)
+        except ProtocolError as error:
+            self.fail(error.text, error.reason)
+        self.on_verdict()
+
+    def _enter(self, guest: Guest | None, options: dict[str, Any], rest: bytes) -> None:
         if guest is None:
             raise ProtocolError("Authorization Violation", "Authentication Failure")
         _check_room(guest.account)

@@ -20,6 +20,7 @@ from leafnode.route.limits import lowest
 from leafnode.route.message import Message, Subscription
 from leafnode.route.permissions import REMEMBERED_MAX, Permissions, ReplyBudget
 from leafnode.route.subject import RESERVED_REPLIES, RESERVED_SUBJECTS, is_publishable, is_valid
+from leafnode.route.verdict import Verdict
 from leafnode.wire import control, headers
 from leafnode.wire.backlog import Backlog
 from leafnode.wire.control import CRLF, parse_client
@@ -36,7 +37,7 @@ class Host(Protocol):
     max_sub_tokens: int  # of a subscription's subject; 0: unlimited
     has_headers: bool  # messages may have headers
 
-    def authenticate(self, session: "Session", options: dict[str, object]) -> User | None: ...
+    def authenticate(self, session: "Session", options: dict[str, object]) -> User | Verdict[User] | None: ...
     def account_of(self, user: User) -> Account: ...
     def info(self, session: "Session", *, connected: bool) -> bytes: ...
     def now_ns(self) -> int: ...
@@ -59,6 +60,8 @@ class Session:
         self.closing = False
         self.close_reason = ""
         self.connected = False  # a CONNECT was accepted
+        self.waits = False  # for the verdict on its CONNECT: what comes meanwhile is held
+        self.on_verdict: Callable[[], None] = _nothing
         self.auth_required = auth_required
         self.user: User | None = None
         self.account: Account | None = None
@@ -94,6 +97,9 @@ class Session:
         joined = self._backlog.join(data)
         if joined is None:
             return
+        if self.waits:
+            self._backlog.keep(joined, 0)
+            return
         data = joined
         try:
             position, need = self._consume(data)
@@ -121,8 +127,8 @@ class Session:
             if not after:
                 return self._incomplete_line(end, position)
             stop = self._operation(data[position:after], data, after, end)
-            if self.closing:
-                return end, 0
+            if self.closing or self.waits:
+                return (end if self.closing else stop), 0
             if stop > end:
                 return position, stop - position
             position = stop
@@ -166,7 +172,7 @@ class Session:
         if self.account is not None:
             return True
         user = None if self.auth_required else self.host.authenticate(self, {})
-        if user is None:
+        if user is None or isinstance(user, Verdict):
             self.fail("Authorization Violation", "Authentication Failure")
             return False
         self._enter(user)
@@ -253,8 +259,31 @@ class Session:
             raise ProtocolError(reason="Protocol Violation: CONNECT is not JSON")
         self._forget_subscriptions()
         self._take_options(options)
+        if "account" in options or "new_account" in options:
+            self._admit(None)
+            return
         user = self.host.authenticate(self, options)
-        if user is None or "account" in options or "new_account" in options:
+        if isinstance(user, Verdict):
+            self.waits = True
+            user.then(self._take_verdict)
+        else:
+            self._admit(user)
+
+    def _take_verdict(self, user: User | None) -> None:
+        """Go on with what came in the meantime."""
+        self.waits = False
+        if self.closing:
+            return
+        try:
+            self._admit(user)
+        except ProtocolError as error:
+            self.fail(error.text, error.reason)
+        self.on_verdict()
+        self.receive(b"")
+
+    def _admit(self, user: User | None) -> None:
+        """Whoever sent the CONNECT is this user; None: nobody."""
+        if user is None:
             self.fail("Authorization Violation", "Authentication Failure")
             return
         self._enter(user)

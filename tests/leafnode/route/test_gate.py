@@ -25,7 +25,7 @@ class FakeDoor:
         self.isolate = isolate
         self.leaves: list[Leaf] = []
 
-    def admit(self, options: dict[str, Any], nonce: bytes, address: str) -> Guest | None:
+    def admit(self, gate: Gate, options: dict[str, Any]) -> Guest | None:
         return Guest(self.account, self.permissions) if options.get("pass") == "p" else None
 
     def leaf_info(self, gate: Gate, *, guest: Guest | None) -> bytes:

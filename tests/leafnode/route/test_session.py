@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from leafnode.route.auth import User
 from leafnode.route.permissions import Permissions, Responses
 from leafnode.route.session import Session
+from leafnode.route.verdict import Verdict
 from tests.leafnode.route.host import CONNECT, FakeHost, said
 
 
@@ -375,3 +376,33 @@ def test_a_row_that_breaks_its_length_ends_the_connection() -> None:
     assert fast == complete
     assert fast.closed
     assert fast.said[0] == b"-ERR 'Unknown Protocol Operation'\r\n"
+
+
+def test_what_comes_before_the_verdict_waits_for_it() -> None:
+    host = FakeHost()
+    verdict: Verdict[User] = Verdict()
+    host.authenticate = lambda session, options: verdict  # type: ignore[method-assign]
+    session = Session(host, 1, auth_required=True)
+    session.receive(CONNECT + b"SUB a 1\r\nPI")
+    session.receive(b"NG\r\nPUB a 2\r\nhi\r\n")
+    assert (session.waits, said(session)) == (True, b"")
+    verdict.settle(User())
+    assert b"PONG" in (text := said(session))
+    assert text.endswith(b"MSG a 1 2\r\nhi\r\n")
+    assert not session.waits
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_verdict_may_be_no_and_may_come_too_late(*, is_gone: bool) -> None:
+    host = FakeHost()
+    verdict: Verdict[User] = Verdict()
+    host.authenticate = lambda session, options: verdict  # type: ignore[method-assign]
+    session = Session(host, 1, auth_required=True)
+    session.receive(CONNECT + b"PING\r\n")
+    if is_gone:
+        session.end()
+        verdict.settle(User())
+    else:
+        verdict.settle(None)
+    assert said(session) == (b"" if is_gone else b"-ERR 'Authorization Violation'\r\n")
+    assert (session.closing, host.account.connections) == (True, 0)
