@@ -138,9 +138,8 @@ class Broker:
             self.system.start()
             self.clients.watcher = self.links.watcher = self.system
             self._beating = asyncio.create_task(self.system.beat(), name="system events")
-            if self.tenants is not None:
-                ClaimsRequests(self.accounts[self.system_account], self.tenants, self.system.server_info).start()
         if self.tenants is not None:
+            self._start_tenants(self.tenants)
             self._watching = asyncio.create_task(self.tenants.watch(), name="tenants")
         await self._listen()
         if self.storage is not None:
@@ -155,6 +154,13 @@ class Broker:
         await self._start_monitor()
         self._sockets.close_rest()
         log.info("Server is ready")
+
+    def _start_tenants(self, tenants: Tenants) -> None:
+        requests = None
+        if self.system is not None:
+            requests = ClaimsRequests(self.accounts[self.system_account], tenants, self.system.server_info)
+            requests.start()
+        tenants.start(requests.listener if requests is not None else None)
 
     async def open_store(self, config: JetStreamConfig) -> Storage | None:
         """The store, where JetStream is to be on and is not. Raises LeafnodeError when it cannot be used."""
@@ -401,6 +407,8 @@ class Broker:
             if task is not None:
                 task.cancel()
         await self.forwarders.stop()
+        if self.tenants is not None:
+            self.tenants.close()
         await self.links.stop()
         for connection in list(self.clients.connections.values()):
             connection.session.fail("", "Server Shutdown")

@@ -12,23 +12,28 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from leafnode.claimed import config_of
 from leafnode.config.options import AccountConfig, Config, ExportConfig, ImportConfig
 from leafnode.errors import ConfigError, TrustError
+from leafnode.fetching import Fetching
 from leafnode.imports import Imports
 from leafnode.net import secrets
-from leafnode.net.resolver import Resolver
+from leafnode.net.account_source import PeerSource, WebSource
+from leafnode.net.resolver import Resolver, is_account
+from leafnode.net.tls import client_context
 from leafnode.route.account import Account
 from leafnode.route.activation import Wish, check_activation
 from leafnode.route.auth import ARRIVAL, Arrival, Authenticator, User
-from leafnode.route.claims import AccountClaims, account_claims
+from leafnode.route.claims import AccountClaims, account_claims, user_claims
 from leafnode.route.jwt import Token, decode, texts
+from leafnode.route.message import Sink
 from leafnode.route.trust import Trust
 from leafnode.route.validity import faults
+from leafnode.route.verdict import Verdict
 
 USER_EXPIRED = "User Authentication Expired"
 USER_REVOKED = "User Authentication Revoked"
@@ -36,11 +41,36 @@ ACCOUNT_EXPIRED = "Account Authentication Expired"
 TOO_MANY = "maximum account active connections exceeded"
 LONGEST_SLEEP_SECONDS = 60.0  # a clock that was set forward is noticed after it
 ACTIVATIONS_MAX = 4096  # tokens whose signature is not checked again; about 1 KB each
+FRESH_SECONDS = 1.0  # for which a fetched JWT is not fetched again (nats-server)
 LOOK_SECONDS = 60.0  # between looks at the resolver's folder where no interval is configured
 
-UPDATE_FAILED = "jwt update resulted in error"
+
+class Words(NamedTuple):
+    """What became of an update, for whoever sent it."""
+
+    done: str
+    failed: str
+    invalid: str
+    skipped: str = ""
+
+
+WORDS = Words("jwt updated", "jwt update resulted in error", "jwt validation failed")
+CACHE_WORDS = Words(
+    "jwt updated cache",
+    "jwt update cache resulted in error",
+    "jwt update cache validation failed",
+    "jwt update cache skipped",
+)
 
 log = logging.getLogger("leafnode.auth")
+
+
+class NotHereError(TrustError):
+    """An account is not known here; it may be known elsewhere."""
+
+    def __init__(self, account: str) -> None:
+        super().__init__(f"account {account} is not here")
+        self.account = account
 
 
 class RefusedUpdateError(TrustError):
@@ -97,7 +127,9 @@ class Doorkeeper(Authenticator):
     def anonymous(self) -> User | None:
         return None
 
-    def authenticate(self, options: Mapping[str, object], nonce: bytes, arrival: Arrival = ARRIVAL) -> User | None:
+    def authenticate(
+        self, options: Mapping[str, object], nonce: bytes, arrival: Arrival = ARRIVAL
+    ) -> User | Verdict[User] | None:
         return self.tenants.authenticate(options, nonce, arrival)
 
 
@@ -109,14 +141,20 @@ class Tenants:
         self._around = around
         rules = config.resolver
         assert rules is not None
-        self.may_delete = rules.allow_delete
+        self.rules = rules
+        self._pinned = config.resolver_pinned_accounts
+        self._sentinel = config.default_sentinel
+        self._tls = config.resolver_tls
+        self._remotes = [remote.account for remote in config.leafnodes.remotes]
         self._look_s = rules.interval_s or LOOK_SECONDS
         try:
             self.trust = Trust.of(map(operator_text, config.operators), config.trusted_keys, secrets.check_signature)
         except TrustError as error:
             raise ConfigError(f"operator: {error}") from error
-        folder = Path(rules.dir) if rules.kind == "full" else None
-        self.resolver = Resolver(folder=folder, limit=rules.limit)
+        folder = Path(rules.dir) if rules.kind in ("full", "cache") else None
+        self.resolver = Resolver(
+            folder=folder, limit=rules.limit, evicts=rules.kind in ("cache", "url"), unlinks=rules.hard_delete
+        )
         self.system_account = _system_account(config, self.trust, has_folder=folder is not None)
         self.configs: dict[str, AccountConfig] = {}
         """Accounts as if they were configured, for what else is made of them."""
@@ -127,6 +165,10 @@ class Tenants:
             tenants=self, check_hash=secrets.check_hash, check_signature=secrets.check_signature
         )
         self._claims: dict[str, AccountClaims] = {}
+        self._fetching: Fetching | None = None
+        self._peers: PeerSource | None = None
+        self._fetched: dict[str, float] = {}  # account to when it was fetched (s, monotonic)
+        self._background: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._attaching: set[asyncio.Task[None]] = set()
         self._preload(config.resolver_preload)
@@ -147,8 +189,26 @@ class Tenants:
             except TrustError as error:
                 log.warning("account %s is not valid: %s", account, error)
         self._share()
-        if self.system_account not in self._around.accounts:
-            self._around.make_account(self.system_account)
+        for account in (self.system_account, *self._remotes):
+            if account not in self._around.accounts:
+                self._around.make_account(account)
+
+    def start(self, ourselves: Sink | None) -> None:
+        """Where JWTs come from that are not here. `ourselves`: who answers in the system account; None: nobody."""
+        if self.rules.kind == "url":
+            context = client_context(self._tls) if self._tls is not None else None
+            self._fetching = Fetching(WebSource(self.rules.url, self.rules.timeout_s, context), self._take_fetched)
+        elif self.rules.kind in ("full", "cache") and ourselves is not None:
+            system = self._around.accounts[self.system_account]
+            self._peers = PeerSource(system, ourselves, self.rules.timeout_s)
+            self._fetching = Fetching(self._peers, self._take_fetched)
+        self._seek(account for account in (self.system_account, *self._remotes) if account not in self._claims)
+
+    def close(self) -> None:
+        if self._fetching is not None:
+            self._fetching.close()
+        for task in self._background:
+            task.cancel()
 
     def reload(self, old: Mapping[str, str], new: Mapping[str, str]) -> None:
         """Take over a changed `resolver_preload`; with a folder it only ever counts for accounts that are new."""
@@ -165,34 +225,111 @@ class Tenants:
 
     # who may connect -----------------------------------------------------------------------------------------------
 
-    def authenticate(self, options: Mapping[str, object], nonce: bytes, arrival: Arrival) -> User | None:
+    def authenticate(
+        self, options: Mapping[str, object], nonce: bytes, arrival: Arrival
+    ) -> User | Verdict[User] | None:
         """The user behind a CONNECT; None: refused, and why is in the log."""
+        if self._sentinel and not self._shows_jwt(options):
+            options = {**options, "jwt": self._sentinel}
         try:
-            user = self.trust.admit(options, nonce, arrival, self.lookup, time.time())
+            return self._admit(options, nonce, arrival)
+        except NotHereError as error:
+            verdict: Verdict[User] = Verdict()
+            self._later(self._admit_later(error.account, verdict, lambda: self._admit(options, nonce, arrival)))
+            return verdict
         except TrustError as error:
             log.warning("refused from=%s: %s", arrival.address or "?", error)
             return None
+
+    def _shows_jwt(self, options: Mapping[str, object]) -> bool:
+        try:
+            user_claims(str(options.get("jwt") or ""), self.trust.check_signature)
+        except TrustError:
+            return False
+        return True
+
+    def _admit(self, options: Mapping[str, object], nonce: bytes, arrival: Arrival) -> User:
+        """Raises TrustError; NotHereError where asking elsewhere may help."""
+        user = self.trust.admit(options, nonce, arrival, self.lookup, time.time())
         if user.ends_s:
             self._changed.set()
         return user
 
+    async def _admit_later(self, account: str, verdict: Verdict[User], admit: Callable[[], User]) -> None:
+        """Ask elsewhere for an account, then decide."""
+        try:
+            assert self._fetching is not None
+            await self._fetching.fetch(account)
+            verdict.settle(admit())
+        except TrustError as error:
+            log.warning("refused: %s", error)
+        finally:
+            verdict.settle(None)
+
     def lookup(self, account: str) -> AccountClaims | None:
-        """Claims of an account that hold now; the account exists then."""
+        """Claims of an account that hold now; the account exists then. Raises NotHereError."""
+        if self._pinned and account not in self._pinned:
+            raise TrustError(f"account {account} is not one of resolver_pinned_accounts")
         claims = self._claims.get(account)
         try:
             if claims is None:
                 text = self.resolver.get(account)
                 if not text:
+                    self._look_elsewhere(account)
                     return None
                 claims = self.trust.account(text, time.time())
                 self._take(claims)
                 self._share()
                 self.attach_soon()
             claims.token.check_time(time.time())
+        except NotHereError:
+            raise
         except TrustError as error:
             log.warning("account %s is not valid: %s", account, error)
+            self._look_elsewhere(account)
             return None
         return claims
+
+    def _look_elsewhere(self, account: str) -> None:
+        """Raises NotHereError if somebody else may know the account, or know it better."""
+        if self._fetching is not None and is_account(account) and not self._is_fresh(account):
+            raise NotHereError(account)
+
+    def _is_fresh(self, account: str) -> bool:
+        """Whether it was fetched a moment ago: what was found then is what there is."""
+        return time.monotonic() - self._fetched.get(account, -FRESH_SECONDS) < FRESH_SECONDS
+
+    async def _take_fetched(self, account: str, text: str) -> None:
+        """Raises TrustError."""
+        self._fetched[account] = time.monotonic()
+        claims = self.trust.account(text, time.time())
+        if claims.id != account:
+            raise TrustError(f"the resolver gave another account's JWT for {account}")
+        if text != self.resolver.get(account) or account not in self._claims:
+            before = self._claims.get(account)
+            self.resolver.put(account, text)
+            self._take(claims)
+            self._share()
+            self._recheck(claims, before)
+            await self.attach()
+
+    def _seek(self, accounts: Iterable[str]) -> None:
+        """Ask for accounts that nobody waits for."""
+        fetching = self._fetching
+        for account in accounts:
+            if fetching is not None and is_account(account) and not fetching.tried_lately(account):
+                self._later(self._fetch_quietly(fetching, account))
+
+    async def _fetch_quietly(self, fetching: Fetching, account: str) -> None:
+        try:
+            await fetching.fetch(account)
+        except TrustError as error:
+            log.warning("account %s: %s", account, error)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="accounts from elsewhere")
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def _take(self, claims: AccountClaims) -> None:
         """Make the account what its claims say; what it shares comes with `_share`. Raises TrustError."""
@@ -210,6 +347,9 @@ class Tenants:
         for problem in sorted(problems - self._problems):
             log.warning("%s", problem)
         self._problems = problems
+        if self._fetching is not None:
+            wanted = {one.account for settings in self.configs.values() for one in settings.imports}
+            self._seek(wanted - self.configs.keys())
 
     def _check_activation(self, importer: str, one: ImportConfig, export: ExportConfig) -> float:
         """Until when the token of an import holds. Raises TrustError."""
@@ -238,32 +378,35 @@ class Tenants:
 
     # changes -------------------------------------------------------------------------------------------------------
 
-    def update(self, text: str, *, account: str = "") -> str:
-        """Take a new JWT of an account; returns the account's id. `account`: of which it must be.
+    def update(self, text: str, *, account: str = "") -> tuple[str, str]:
+        """Take a new JWT of an account; returns the account's id, and what was done. `account`: of which it must be.
 
         Raises:
             RefusedUpdateError: it is none of ours, or cannot be kept.
         """
+        words = CACHE_WORDS if self.rules.kind == "cache" else WORDS
         try:
             claims = account_claims(text, self.trust.check_signature)
         except TrustError as error:
-            raise RefusedUpdateError(account or "n/a", UPDATE_FAILED, str(error)) from error
+            raise RefusedUpdateError(account or "n/a", words.failed, str(error)) from error
         if account and claims.id != account:
-            raise RefusedUpdateError(account, UPDATE_FAILED, "subject does not match jwt content")
+            raise RefusedUpdateError(account, words.failed, "subject does not match jwt content")
         if claims.token.issuer not in self.trust.keys:
-            raise RefusedUpdateError(claims.id, UPDATE_FAILED, self.trust.distrust(claims.token.issuer))
+            raise RefusedUpdateError(claims.id, words.failed, self.trust.distrust(claims.token.issuer))
+        if self.rules.kind == "cache" and claims.id not in self._claims:
+            return claims.id, words.skipped
         found = faults(claims, self.trust.check_signature)
         if found:
-            raise RefusedUpdateError(claims.id, "jwt validation failed", f"validation errors: [{' '.join(found)}]")
+            raise RefusedUpdateError(claims.id, words.invalid, f"validation errors: [{' '.join(found)}]")
         before = self._claims.get(claims.id)
         try:
             self.resolver.put(claims.id, text)
             self._take(claims)
         except TrustError as error:
-            raise RefusedUpdateError(claims.id, UPDATE_FAILED, str(error)) from error
+            raise RefusedUpdateError(claims.id, words.failed, str(error)) from error
         self._share()
         self._recheck(claims, before)
-        return claims.id
+        return claims.id, words.done
 
     def delete(self, account: str) -> bool:
         """Forget an account and close everything in it; False: there was none."""
@@ -286,7 +429,7 @@ class Tenants:
         reason = ""
         if request.issuer not in self.trust.keys:
             reason = "not signed by a trusted operator"
-        elif not self.may_delete:
+        elif not (self.rules.allow_delete or self.rules.kind == "cache"):
             reason = "delete must be enabled in server config"
         elif not accounts:
             reason = "malformed request"
@@ -345,6 +488,7 @@ class Tenants:
             next_end_s = self._end_what_is_over(time.time())
             if time.monotonic() >= look_at:
                 self._look_again()
+                self._later(self._follow_others())
                 look_at = time.monotonic() + self._look_s
             seconds = min(next_end_s - time.time(), look_at - time.monotonic(), LONGEST_SLEEP_SECONDS)
             try:
@@ -380,6 +524,26 @@ class Tenants:
             except TrustError as error:
                 log.warning("resolver: the JWT of %s is not used: %s", account, error)
         self.attach_soon()
+
+    async def _follow_others(self) -> None:
+        """What other servers know better, or what was fetched too long ago."""
+        if self.rules.kind == "full" and self._peers is not None:
+            for account, text in await self._peers.pack(self.resolver.digest()):
+                self._take_if_newer(account, text)
+            await self.attach()
+        elif self.rules.ttl_s and self._fetching is not None:
+            oldest = time.monotonic() - self.rules.ttl_s
+            for account in [account for account, at in self._fetched.items() if at < oldest]:
+                await self._fetch_quietly(self._fetching, account)
+
+    def _take_if_newer(self, account: str, text: str) -> None:
+        known = self._claims.get(account)
+        try:
+            theirs = account_claims(text, self.trust.check_signature)
+            if known is None or theirs.token.issued_s > known.token.issued_s:
+                self.update(text, account=account)
+        except TrustError as error:
+            log.warning("another server's JWT of %s is not used: %s", account, error)
 
 
 def operator_text(given: str) -> str:

@@ -96,6 +96,8 @@ def _operators(config: Config) -> Iterator[str]:
         return
     if config.resolver is None:
         yield "operators require an account resolver to be configured: add 'resolver: MEMORY' or a resolver block"
+    if config.resolver is not None and config.resolver.kind == "url" and config.resolver_preload:
+        yield "resolver_preload is for resolvers of type memory, full and cache: with URL(…) JWTs are on the web server"
     if config.accounts:
         yield "operators do not allow Accounts to be configured directly: they come as JWTs"
     if config.authorization.is_required:

@@ -6,7 +6,6 @@ from urllib.parse import unquote, urlsplit
 
 from leafnode.config.access import authorization, nkey
 from leafnode.config.grammar import Value
-from leafnode.config.not_yet import CACHE_RESOLVER, NOT_YET, URL_RESOLVER
 from leafnode.config.options import (
     DEFAULT_LEAF_PORT,
     ClusterConfig,
@@ -440,9 +439,12 @@ RESOLVER = Table(
         "limit": ("limit", no_negative),
         "ttl": ("ttl_s", duration),
         "timeout": ("timeout_s", duration),
+        "hard_delete": ("hard_delete", flag),
     },
-    unsupported={"hard_delete": "what is deleted is renamed to .jwt.deleted"},
 )
+
+
+_NOT_OF = {"cache": ("interval_s", "allow_delete", "hard_delete"), "full": ("ttl_s",)}
 
 
 def resolver(value: Value, notes: Notes) -> ResolverConfig:
@@ -452,14 +454,17 @@ def resolver(value: Value, notes: Notes) -> ResolverConfig:
             fields["kind"] = "memory"
         if fields.get("kind") in ("full", "cache") and not fields.get("dir"):
             raise wrong(value, f"a resolver of type {fields['kind']} needs 'dir'")
-        if fields.get("kind") == "cache" and (reason := NOT_YET.get(CACHE_RESOLVER)):
-            raise wrong(value, f"leafnode does not act on {CACHE_RESOLVER} yet: {reason}")
+        for key in _NOT_OF.get(fields.get("kind", ""), ()):
+            if fields.get(key):
+                raise wrong(value, f"a resolver of type {fields['kind']} does not accept '{key.removesuffix('_s')}'")
+        if fields.get("hard_delete") and not fields.get("allow_delete"):
+            raise wrong(value, "'hard_delete' has no effect without 'allow_delete'")
         return ResolverConfig(**fields)
     words = text(value, notes)
     if words.upper() in ("MEM", "MEMORY"):
         return ResolverConfig(kind="memory")
     if match := re.fullmatch(r"URL\(\s*\"?([^\")]+)\"?\s*\)", words, re.IGNORECASE):
-        if reason := NOT_YET.get(URL_RESOLVER):
-            raise wrong(value, f"leafnode does not act on {URL_RESOLVER} yet: {reason}")
+        if not match[1].startswith(("http://", "https://")):
+            raise wrong(value, "'resolver' needs a URL that begins with http:// or https://")
         return ResolverConfig(kind="url", url=match[1])
     raise wrong(value, "'resolver' must be MEMORY, URL(http://…) or a block with type full or cache")

@@ -114,6 +114,10 @@ def _jetstream(value: Value, notes: Notes) -> JetStreamConfig:
     return JetStreamConfig(**fields)
 
 
+def _pinned(value: Value, notes: Notes) -> frozenset[str]:
+    return frozenset(texts(value, notes))
+
+
 def _tags(value: Value, notes: Notes) -> tuple[str, ...]:
     """An array, or text with commas."""
     return tuple(tag.strip() for words in texts(value, notes) for tag in words.split(",") if tag.strip())
@@ -185,6 +189,9 @@ TOP = Table(
         "trusted_keys|trusted": ("trusted_keys", texts),
         "resolver|account_resolver|account_resolvers|accounts_resolver": ("resolver", links.resolver),
         "resolver_preload": ("resolver_preload", text_map),
+        "resolver_tls": ("resolver_tls", links.tls),
+        "resolver_pinned_accounts": ("resolver_pinned_accounts", _pinned),
+        "default_sentinel": ("default_sentinel", text),
         "debug": ("debug", flag),
         "trace": ("trace", flag),
         "trace_verbose": ("trace_verbose", flag),
@@ -214,9 +221,6 @@ TOP = Table(
         "gateway": "it is one server; sites join a hub with leafnodes { remotes }",
         "mqtt": "it speaks NATS only",
         "prof_port|prof_block_rate": "it has no profiling port",
-        "default_sentinel": "clients without credentials become no_auth_user",
-        "resolver_tls": "there is no resolver that asks other servers",
-        "resolver_pinned_accounts": "accounts are what the resolver has",
         "ocsp|ocsp_cache": "it does not ask for the state of certificates",
         "proxies": "it trusts no proxies",
         "proxy_protocol": "it reads no PROXY lines: let the proxy keep addresses, or do without them",

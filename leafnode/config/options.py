@@ -409,7 +409,9 @@ class ResolverConfig:
     """JWTs kept; 0 = no limit."""
     ttl_s: float = 0.0
     timeout_s: float = 0.0
-    """Of asking other servers; there are none to ask."""
+    """Of asking elsewhere; 0 = 1.9 s."""
+    hard_delete: bool = False
+    """Files of deleted accounts are not kept under another name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -498,6 +500,12 @@ class Config:
     trusted_keys: tuple[str, ...] = ()
     resolver: ResolverConfig | None = None
     resolver_preload: Mapping[str, str] = field(default_factory=dict)
+    resolver_tls: TlsConfig | None = None
+    """Of the web server that `resolver: URL(…)` asks."""
+    resolver_pinned_accounts: frozenset[str] = frozenset()
+    """Only users of these; empty = of all."""
+    default_sentinel: str = field(default="", repr=False)
+    """JWT that clients become who show none; it must be a bearer's."""
     """Account id to JWT."""
 
     debug: bool = False

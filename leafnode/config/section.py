@@ -13,7 +13,6 @@ from typing import Any
 
 from leafnode.base.nearest import hint
 from leafnode.config.grammar import Value
-from leafnode.config.not_yet import NOT_YET
 from leafnode.errors import ConfigError
 from leafnode.route.subject import is_valid
 
@@ -54,7 +53,7 @@ def kind_of(value: Value) -> str:
 
 
 class Table:
-    """The keys of one block. `path` is how documentation and NOT_YET call the block: `leafnodes.remotes[]`."""
+    """The keys of one block. `path` is how documentation calls the block: `leafnodes.remotes[]`."""
 
     def __init__(
         self,
@@ -91,9 +90,7 @@ class Table:
             if known is None:
                 self._refuse(key, value)
                 continue
-            canonical, field, reader = known
-            if reason := NOT_YET.get(self.full(canonical)):
-                raise wrong(value, f"leafnode does not act on {self.full(key)!r} yet: {reason}")
+            _, field, reader = known
             try:
                 fields[field] = reader(value, notes)
             except _Unfit as unfit:

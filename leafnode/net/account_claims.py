@@ -16,21 +16,25 @@ from asyncio import Task
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from leafnode.config.options import ResolverConfig
 from leafnode.errors import TrustError
 from leafnode.net.resolver import Resolver
 from leafnode.net.system import Listener
 from leafnode.route.account import Account
 from leafnode.route.message import Message, Subscription
 
-SUBJECTS = (
-    "$SYS.REQ.CLAIMS.UPDATE",
-    "$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE",
-    "$SYS.ACCOUNT.*.CLAIMS.UPDATE",
-    "$SYS.REQ.CLAIMS.LIST",
-    "$SYS.REQ.CLAIMS.PACK",
-    "$SYS.REQ.CLAIMS.DELETE",
-    "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP",
-)
+UPDATES = ("$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE", "$SYS.ACCOUNT.*.CLAIMS.UPDATE")
+OF_KEEPERS = ("$SYS.REQ.CLAIMS.LIST", "$SYS.REQ.CLAIMS.DELETE")
+OF_OWNERS = ("$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP",)
+PACK = "$SYS.REQ.CLAIMS.PACK"
+PACK_QUEUE = b"responder"  # one server answers for all of a cluster
+SUBJECTS: dict[str, tuple[str, ...]] = {
+    "full": (*UPDATES, *OF_KEEPERS, *OF_OWNERS, PACK),
+    "memory": (*UPDATES, *OF_KEEPERS, *OF_OWNERS, PACK),
+    "cache": (*UPDATES, *OF_KEEPERS),
+    "url": UPDATES,
+}
+"""By the kind of resolver: what only caches JWTs does not answer for them."""
 
 log = logging.getLogger("leafnode.auth")
 
@@ -39,8 +43,9 @@ class Tenants(Protocol):
     """Who keeps accounts."""
 
     resolver: Resolver
+    rules: ResolverConfig
 
-    def update(self, text: str, *, account: str = "") -> str: ...
+    def update(self, text: str, *, account: str = "") -> tuple[str, str]: ...
     def delete_asked(self, text: str) -> int: ...
     def attach_soon(self) -> "Task[None]": ...
 
@@ -54,10 +59,12 @@ class ClaimsRequests:
         self._tenants = tenants
         self._server = server
 
+        self.listener = Listener(account, self._take)
+
     def start(self) -> None:
-        listener = Listener(self._account, self._take)
-        for number, subject in enumerate(SUBJECTS, 1):
-            self._account.subscribe(Subscription(subject.encode(), listener, sid=b"claims%d" % number))
+        for number, subject in enumerate(SUBJECTS[self._tenants.rules.kind], 1):
+            queue = PACK_QUEUE if subject == PACK else b""
+            self._account.subscribe(Subscription(subject.encode(), self.listener, queue, sid=b"claims%d" % number))
 
     def _take(self, _: Account, message: Message, to: bytes) -> None:
         match to.decode(errors="replace").removeprefix("$SYS.").removeprefix("REQ.").split("."):
@@ -77,15 +84,14 @@ class ClaimsRequests:
     def _update(self, message: Message, account: str) -> None:
         """The answer waits for JetStream: whoever got it may connect and use it."""
         try:
-            changed = self._tenants.update(message.payload.decode(errors="replace"), account=account)
+            changed, done = self._tenants.update(message.payload.decode(errors="replace"), account=account)
         except TrustError as error:
             log.warning("%s", error)
             self._failed(message.reply, getattr(error, "account", ""), str(error))
             return
-        log.info("jwt updated account=%s", changed)
-        done = {"account": changed, "code": 200, "message": "jwt updated"}
-        attaching = self._tenants.attach_soon()
-        attaching.add_done_callback(lambda _: self._say(message.reply, {"server": self._server(), "data": done}))
+        log.info("%s account=%s", done, changed)
+        told = {"server": self._server(), "data": {"account": changed, "code": 200, "message": done}}
+        self._tenants.attach_soon().add_done_callback(lambda _: self._say(message.reply, told))
 
     def _delete(self, message: Message) -> None:
         try:

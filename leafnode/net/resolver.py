@@ -18,11 +18,31 @@ FILE_MAX = 1024 * 1024  # bytes; larger is no JWT
 _ID = re.compile(r"A[A-Z2-7]{55}")
 
 
+def is_account(name: str) -> bool:
+    """Whether it has the form of an account's id."""
+    return _ID.fullmatch(name) is not None
+
+
 class Resolver:
     """Account ids to JWTs. `folder` None: in memory only."""
 
-    def __init__(self, known: dict[str, str] | None = None, *, folder: Path | None = None, limit: int = 0) -> None:
-        """Raises ConfigError when the folder cannot be used."""
+    def __init__(
+        self,
+        known: dict[str, str] | None = None,
+        *,
+        folder: Path | None = None,
+        limit: int = 0,
+        evicts: bool = False,
+        unlinks: bool = False,
+    ) -> None:
+        """`evicts`: when it is full, what was not asked for longest gives way; it can be had again. `unlinks`: files of
+        deleted accounts are not kept under another name.
+
+        Raises:
+            ConfigError: the folder cannot be used.
+        """
+        self._evicts = evicts
+        self._unlinks = unlinks
         self._known = dict(known or {})
         self.folder = folder
         self._limit = limit or LIMIT
@@ -38,12 +58,17 @@ class Resolver:
 
     def get(self, account: str) -> str:
         """Its JWT; empty: nobody knows it."""
-        return self._known.get(account) or self._read(account)
+        text = self._known.get(account)
+        if text and self._evicts:
+            self._known[account] = self._known.pop(account)  # the last one is what was asked for last
+        return text or self._read(account)
 
     def put(self, account: str, text: str) -> None:
         """Keep it, durably where there is a folder. Raises TrustError when there is no room or the disk refuses."""
         if not _ID.fullmatch(account):
             raise TrustError("not an account id")
+        if account not in self._known and len(self._known) >= self._limit:
+            self._evict()
         if account not in self._known and len(self._known) >= self._limit:
             raise TrustError(f"the resolver holds its limit of {self._limit} accounts: raise 'limit' or delete some")
         if self.folder is not None:
@@ -53,13 +78,22 @@ class Resolver:
                 raise TrustError(f"the JWT cannot be written: {error.strerror}") from error
         self._known[account] = text
 
+    def _evict(self) -> None:
+        if self._evicts and self._known:
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            if self.folder is not None:
+                self._path(oldest).unlink(missing_ok=True)
+
     def delete(self, account: str) -> bool:
         """Forget it; its file is kept under another name. False: it was not there."""
         if self._known.pop(account, None) is None:
             return False
         if self.folder is not None:
             path = self._path(account)
-            if path.exists():
+            if self._unlinks or self._evicts:
+                path.unlink(missing_ok=True)
+            elif path.exists():
                 path.rename(path.with_name(path.name + DELETED))
                 sync_folder(self.folder)
         return True

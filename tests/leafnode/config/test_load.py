@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from leafnode.config import links, section
-from leafnode.config.load import load_text, tables
-from leafnode.config.not_yet import CACHE_RESOLVER, NOT_YET, URL_RESOLVER
+from leafnode.config.load import load_text
 from leafnode.config.options import (
     UNLIMITED,
     AccountJetStream,
@@ -20,13 +18,6 @@ from leafnode.config.options import (
 from leafnode.errors import ConfigError
 
 NKEY = "UAASQOVQZ57NOSKD4YZQ4SLD3YJZBIMCFW35JDAX55RAVIWJDMQ3CSPA"
-
-
-@pytest.fixture(autouse=True)
-def complete(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the broker acted on every key: what is read and checked already is tested already."""
-    for module in (section, links):
-        monkeypatch.setattr(module, "NOT_YET", {})
 
 
 def refused(text: str) -> str:
@@ -364,31 +355,6 @@ def test_refusals_of_what_is_to_come(text: str, words: list[str]) -> None:
 
 def test_a_wrong_secret_is_not_repeated() -> None:
     assert "s3cret" not in refused("authorization { user: a, password: [s3cret] }")
-
-
-def nested(path: str) -> str:
-    """A configuration with the key at `path` of the documentation."""
-    *blocks, key = path.split(".")
-    text = f"{key}: 1"
-    for name in reversed(["authorization", *blocks] if blocks[:1] == ["users[]"] else blocks):
-        if name.endswith("[]"):
-            text = f"{name[:-2]}: [ {{ {text} }} ]"
-        else:
-            text = f"{'A' if name == '*' else name} {{ {text} }}"
-    return text
-
-
-def test_what_the_broker_does_not_act_on_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """NOT_YET names real keys only, and each of them is an error that says so."""
-    for module in (section, links):
-        monkeypatch.setattr(module, "NOT_YET", NOT_YET)
-    known = {table.full(canonical) for table in tables() for canonical, _, _ in table.names.values()}
-    keys = NOT_YET.keys() - {CACHE_RESOLVER, URL_RESOLVER}
-    assert keys <= known
-    for path in keys:
-        assert "does not act on" in refused(nested(path))
-    for path, value in ((CACHE_RESOLVER, '{ type: cache, dir: "d" }'), (URL_RESOLVER, '"URL(http://h/)"')):
-        assert "does not act on" in refused(f"resolver: {value}") or path not in NOT_YET
 
 
 def test_included_files_are_found_beside_the_including_one(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from leafnode.config import links, section
 from leafnode.config.flags import configure
 from leafnode.errors import ConfigError
 from tests.support.servers import nats_server
@@ -403,9 +402,7 @@ def we_accept(file: Path) -> bool:
 
 
 @pytest.fixture
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for module in (section, links):
-        monkeypatch.setattr(module, "NOT_YET", {})
+def file(tmp_path: Path) -> Path:
     return tmp_path / "server.conf"
 
 
