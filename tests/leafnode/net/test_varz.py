@@ -4,9 +4,6 @@ import json
 import urllib.request
 from pathlib import Path
 
-import pytest
-
-from leafnode.config import section
 from leafnode.config.load import load_text
 from leafnode.net.varz import JetStreamFigures, Snapshot, rfc3339, uptime, varz
 from tests.support.ports import free_port
@@ -35,12 +32,6 @@ def keys(value: object, prefix: str = "") -> list[str]:
         if key not in EXTRA:
             found += [prefix + key, *keys(inner, f"{prefix}{key}.")]
     return found
-
-
-@pytest.fixture(autouse=True)
-def complete(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are shown of all that can be configured, whether the broker acts on it already or not."""
-    monkeypatch.setattr(section, "NOT_YET", {})
 
 
 def snapshot(config_text: str, **more: object) -> Snapshot:
