@@ -6,7 +6,7 @@ differ from run to run or name the server: see VOLATILE.
 
 import asyncio
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import nats
@@ -81,13 +81,25 @@ async def answers(broker: Broker, steps: Sequence[Step]) -> list[Any]:
     return found
 
 
-async def differences(brokers: Sequence[Broker], steps: Sequence[Step], exceptions: Collection[str] = ()) -> list[Any]:
-    """Fail with what the two answer differently; returns leafnode's answers. `exceptions`: verbs that may differ."""
+def whole(answer: Any) -> Any:
+    return answer
+
+
+async def differences(
+    brokers: Sequence[Broker],
+    steps: Sequence[Step],
+    exceptions: Collection[str] = (),
+    part: Callable[[Any], Any] = whole,
+) -> list[Any]:
+    """Fail with what the two answer differently; returns leafnode's answers.
+
+    `exceptions`: verbs that may differ; `part`: what of an answer is compared.
+    """
     theirs, ours = await asyncio.gather(*(answers(broker, steps) for broker in brokers))
     different = [
         f"{' '.join(map(str, step))}\n  nats-server: {their}\n  leafnode:    {our}"
         for step, their, our in zip(steps, theirs, ours, strict=True)
-        if their != our and step[0] not in exceptions
+        if part(their) != part(our) and step[0] not in exceptions
     ]
     assert not different, "\n".join(different)
     return ours
