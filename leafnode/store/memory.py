@@ -162,6 +162,9 @@ def _answer(table: _Table, question: reads.Question) -> Any:
             for stored in table.between(0, upto, (subject_id,)):
                 last = _meta(stored)
             return last
+        case reads.Newest(_, subject_ids, upto, limit):
+            newest = {stored.subject: stored.seq for stored in table.between(0, upto, subject_ids)}
+            return sorted(newest.values())[:limit]
         case reads.Gaps(_, first, last_seq, limit):
             missing = (seq for seq in range(first, last_seq + 1) if seq not in table.messages)
             return [seq for seq, _ in zip(missing, range(limit), strict=False)]

@@ -33,6 +33,8 @@ def _answer(connection: sqlite3.Connection, question: reads.Question) -> Any:
             return _first_at(connection, question)
         case reads.LastOf():
             return _last_of(connection, question)
+        case reads.Newest():
+            return _newest(connection, question)
         case reads.Gaps():
             return _gaps(connection, question)
 
@@ -163,6 +165,17 @@ def _last_of(connection: sqlite3.Connection, question: reads.LastOf) -> reads.Me
         (question.subject_id, question.upto),
     ).fetchone()
     return reads.Meta(*row) if row else None
+
+
+def _newest(connection: sqlite3.Connection, question: reads.Newest) -> list[int]:
+    if not _exists(connection, question.stream_id):
+        return []
+    where, values = _filter(question.subject_ids)
+    rows = connection.execute(
+        f"SELECT max(m.seq) FROM m{question.stream_id} m WHERE m.seq <= ?{where} GROUP BY m.subject ORDER BY 1 LIMIT ?",
+        (question.upto, *values, question.limit),
+    )
+    return [seq for (seq,) in rows]
 
 
 def _gaps(connection: sqlite3.Connection, question: reads.Gaps) -> list[int]:

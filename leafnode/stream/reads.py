@@ -103,6 +103,16 @@ class LastOf(NamedTuple):
     done: Callable[[Meta | None], None]
 
 
+class Newest(NamedTuple):
+    """The newest sequences of subjects at or below one, in order; `limit` at most."""
+
+    stream_id: int
+    subject_ids: tuple[int, ...]
+    upto: int
+    limit: int
+    done: Callable[[list[int]], None]
+
+
 class Gaps(NamedTuple):
     """Sequences between two that are not there."""
 
@@ -113,7 +123,7 @@ class Gaps(NamedTuple):
     done: Callable[[list[int]], None]
 
 
-Question = Messages | BySequence | Weights | WeightsOf | Count | FirstAt | LastOf | Gaps
+Question = Messages | BySequence | Weights | WeightsOf | Count | FirstAt | LastOf | Newest | Gaps
 
 
 class Reads:

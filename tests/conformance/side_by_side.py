@@ -76,9 +76,13 @@ async def answers(broker: Broker, steps: Sequence[Step]) -> list[Any]:
         try:
             found.append(essence(tidy(json.loads(message.data))))
         except ValueError:
-            found.append((message.data, message.headers))
+            found.append((message.data, without_time(message.headers)))
     await client.close()
     return found
+
+
+def without_time(headers: dict[str, str] | None) -> dict[str, str]:
+    return {name: value for name, value in (headers or {}).items() if name != "Nats-Time-Stamp"}
 
 
 def whole(answer: Any) -> Any:
