@@ -26,7 +26,7 @@ import aiosqlite
 
 from leafnode.base.sqlite import BUSY_TIMEOUT_MS, DatabaseError, Synchronous, open_database
 from leafnode.errors import StoreError
-from leafnode.store import loading, reading, writing
+from leafnode.store import erasing, loading, reading, writing
 from leafnode.store.base import Answered
 from leafnode.store.schema import MIGRATIONS
 from leafnode.store.writer import Writer
@@ -98,7 +98,7 @@ class SqliteStore:
             else:
                 raise error
 
-        self._writer.submit(lambda connection: writing.write(connection, batch), committed)
+        self._writer.submit(lambda connection: _write(connection, batch), committed)
         if finish:
             self._submit_checkpoint()
 
@@ -177,7 +177,19 @@ def _open_writer(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     for pragma in (f"busy_timeout = {BUSY_TIMEOUT_MS}", f"synchronous = {synchronous}"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     _prepare(connection)
+    erasing.prepare(connection)
     return connection
+
+
+def _write(connection: sqlite3.Connection, batch: Batch) -> None:
+    if not any(changes.erases for changes in batch.streams.values()):
+        writing.write(connection, batch)
+        return
+    erasing.begin(connection)
+    try:
+        writing.write(connection, batch)
+    finally:
+        erasing.finish(connection)
 
 
 def _make_log(path: Path) -> None:

@@ -62,9 +62,12 @@ class MessageApi:
             raise faults.fault(faults.MESSAGE_DELETE, "stream store EOF")
         if stream.contents.is_gone(seq):
             raise faults.fault(faults.SEQUENCE_NOT_FOUND, seq)
-        self._around.journal.after(lambda failure: request.attempt(lambda: self._delete(request, stream, seq, failure)))
+        erases = not asked.get("no_erase", False)
+        self._around.journal.after(
+            lambda failure: request.attempt(lambda: self._delete(request, stream, seq, failure, erases=erases))
+        )
 
-    def _delete(self, request: Request, stream: Stream, seq: int, failure: str) -> None:
+    def _delete(self, request: Request, stream: Stream, seq: int, failure: str, *, erases: bool) -> None:
         if failure:
             raise faults.fault(faults.MESSAGE_DELETE, failure)
 
@@ -74,6 +77,7 @@ class MessageApi:
                 request.fail(faults.fault(faults.SEQUENCE_NOT_FOUND, seq))
                 return
             stream.remove(seq, weight.subject, weight.size)
+            stream.changes().erases |= erases
             self._around.journal.after(done)
 
         def done(late: str) -> None:

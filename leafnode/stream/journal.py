@@ -40,6 +40,7 @@ class StreamChanges:
     __slots__ = (
         "acks",
         "cleared_to",
+        "erases",
         "expiries",
         "messages",
         "origins",
@@ -64,6 +65,7 @@ class StreamChanges:
         self.acks: list[tuple[bytes, bytes]] = []  # reply subject, PubAck
         self.removed: list[int] = []
         self.settled: list[int] = []  # those of `removed` that consumers were done with
+        self.erases = False  # what is removed must not stay in the files
         self.cleared_to = 0  # everything up to here goes
         self.subjects: dict[int, Subject] = {}
         self.subject_rows: list[tuple[int, bytes, int, int, int]] = []  # id, name, last sequence, its size, count
