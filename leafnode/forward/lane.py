@@ -6,9 +6,14 @@ Feed, take, confirm, wake: `supply` brings messages of the local stream, `take` 
 brings what the hub said, `on_time` is called at `next_deadline_ns`. What moved is in `memory`, which the shell stores
 now and then: it may be late, because each session begins with a look at what the hub has (`opening`).
 
-Messages are settled in order: `position` rises over what is done, so that a crash counts nothing twice.
+Messages are settled in order: `position` rises over what is done, so that a crash counts nothing twice. What leaves
+the local stream before it was sent is told to `removed` and counted as lost, unless it may be at the hub already:
+nothing behind `reserved` was ever sent (that is kept before it is exceeded), so these are few, and the next look tells.
+
+A lane of old messages has `spans` to send and no end of its own; all others go on with what is stored next.
 """
 
+import dataclasses
 import json
 from collections import Counter, deque
 from collections.abc import Callable
@@ -24,8 +29,11 @@ from leafnode.wire import headers as header_block
 
 READ_AHEAD = 512  # messages read and not yet sent; about two windows
 READ_AHEAD_BYTES = 2 << 20
+ENTRIES_MAX = 4 * READ_AHEAD  # messages read and not settled, also those that do not go
+RESERVE = 4096  # sequences by which `reserved` is ahead: one note for so many, and the most orphans there can be
 ANSWER_NS = 5 * SECOND  # for one request; a slow link's round trip, several times
 QUIET_NS = 30 * SECOND  # messages are on their way and nothing is acknowledged: look what arrived; a slow link needs it
+JOINING = "joining"  # a session that never was: the hub has to be asked
 RETRY_FIRST_NS = SECOND // 2
 RETRY_MAX_NS = 30 * SECOND
 REFUSED_NS = 30 * SECOND  # between attempts when the hub or its configuration forbids
@@ -41,12 +49,14 @@ State = Literal["down", "opening", "running", "waiting", "refused"]
 class Entry:
     """One message from reading to settling."""
 
-    __slots__ = ("hub_seq", "reason", "sent", "stored", "subject", "tries")
+    __slots__ = ("hub_seq", "is_refused", "reason", "sent", "stored", "subject", "tries", "weight")
 
-    def __init__(self, stored: Stored, subject: bytes, reason: str = "") -> None:
+    def __init__(self, stored: Stored, subject: bytes, weight: int, reason: str = "") -> None:
         self.stored = stored
         self.subject = subject  # at the hub
-        self.reason = reason  # how it ended: "arrived", or why it did not go; empty: it has not
+        self.weight = weight  # bytes, as the local stream counts them
+        self.is_refused = False  # the hub will not have it
+        self.reason = reason  # how it ended: ARRIVED, COUNTED, or why it did not go; empty: it has not
         self.sent = 0  # in the order of sending; 0: it waits
         self.tries = 0
         self.hub_seq = 0
@@ -57,43 +67,58 @@ class Entry:
 
 
 ARRIVED = "arrived"
+COUNTED = "counted"  # it did not go, and is in a tally already
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What a lane needs of the flow that it belongs to."""
+
+    instance: str
+    """Who we are, at the hub."""
+    server: str
+    new_id: Callable[[], str]
+    keep: Callable[[], None]
+    """Ask for the memory to be stored before anything more is sent."""
+    keep_soon: Callable[[], None]
+    """Ask for it to be stored now."""
+    settled: Callable[[Entry], None]
+    """Told of each message that was read, in order."""
+    lost: Callable[[bytes, str, int, int, int], None]
+    """Subject, reason, sequence, time and size of a message that is gone before it was read or sent."""
 
 
 class Lane:
-    """See the module. `settled(entry)` is told of each message, in order."""
+    """See the module."""
 
     def __init__(
-        self,
-        forward: Forward,
-        name: str,
-        memory: Memory,
-        *,
-        instance: str,
-        server: str,
-        inbox: str,
-        new_id: Callable[[], str],
-        keep: Callable[[], None],
-        settled: Callable[[Entry], None],
+        self, forward: Forward, name: str, memory: Memory, around: Around, *, stream: str, inbox: str, is_split: bool
     ) -> None:
+        """`stream`: whose messages it reads; answers are expected at `inbox`.TOKEN; `is_split`: old and new messages of
+        its subjects go in different lanes.
+        """
         self.forward = forward
         self.name = name
         self.memory = memory
         self.state: State = "down"
-        self.reason = ""
+        self.reason = "no link to the hub"
         """Why it does not run."""
         self.out: deque[Message] = deque()
         self.read_to = memory.position
         self.session_acks = 0
         self.resets = 0
-        self.window = forward.window
         self.max_payload = 1 << 20
-        self._instance = instance
-        self._server = server
+        self.keeps_verdicts = False
+        """What is decided about messages must not be decided anew."""
+        self.durable_reserved = memory.reserved
+        """`reserved` as it is on the disk."""
+        self._around = around
+        self._stream_name = stream
         self._inbox = inbox
-        self._new_id = new_id
-        self._keep = keep
-        self._settled = settled
+        self._is_split = is_split
+        self._judged, self._skipped = memory.judged, memory.skipped
         self._fence_subject = f"{forward.control}.fence.{name}"
+        self._adopts = forward.adopt
         self._entries: deque[Entry] = deque()  # read, in order, up to the first that is not settled
         self._ready: deque[Entry] = deque()  # to be sent
         self._ready_bytes = 0
@@ -102,20 +127,25 @@ class Lane:
         self._subjects: Counter[bytes] = Counter()  # on their way, by subject at the hub
         self._awaited: dict[int, Callable[[Message], None]] = {}
         self._token = 0
+        self._now_ns = 0
+        self._begin_counters()
+
+    def _begin_counters(self) -> None:
+        """Of the talk with the hub."""
         self._deadline_ns: int | None = None
         self._failures = 0
         self._holds = 0
         self._held_until_ns = 0
-        self._now_ns = 0
+        self._gap_ns = 0  # when an answer came before one that was due earlier; 0: none did
         self._opened: Opened | None = None
         self._found: dict[int, int] = {}
+        self._found_to = 0
         self._known = (0, 0)
-        self._settled_hub = memory.hub_seq
-        self._gap_ns = 0  # when an answer came before one that was due earlier; 0: none did
+        self._settled_hub = self.memory.hub_seq
         self._linked = False
         self._renewing = False
-        self._adopts = forward.adopt
-        self._looked = False  # since the start of the process: what was on its way before is known
+        self._has_looked = False  # the hub was asked, in this process, what earlier ones sent
+        self._looked = False  # and nothing was left without an answer since
 
     # what is known -----------------------------------------------------------------------------------------------
 
@@ -130,7 +160,8 @@ class Lane:
     @property
     def wants(self) -> bool:
         """More messages of the stream should be read."""
-        return len(self._ready) < READ_AHEAD and self._ready_bytes < READ_AHEAD_BYTES and self.state == "running"
+        room = len(self._entries) < ENTRIES_MAX and len(self._ready) < READ_AHEAD
+        return room and self._ready_bytes < READ_AHEAD_BYTES and self.state == "running"
 
     @property
     def is_idle(self) -> bool:
@@ -139,22 +170,19 @@ class Lane:
 
     # the stream --------------------------------------------------------------------------------------------------
 
-    def begin_stream(self, created: int, position: int) -> None:
-        """The local stream is another one: forget the old one's messages."""
+    def begin_stream(self, created: int, position: int, *, is_joining: bool = False) -> None:
+        """The local stream is another one: forget the old one. `is_joining`: other lanes may have sent of this one."""
         self._drop()
-        self.memory.created, self.memory.position, self.memory.time = created, position, 0
-        self.memory.begun = True
+        self._judged = 0
+        memory = self.memory
+        memory.created, memory.position, memory.time = created, position, 0
+        memory.reserved, memory.orphans, memory.counted = 0, {}, position
+        memory.backlog = memory.backlog_bytes = 0
+        memory.spans = None if memory.spans is None else []
+        self.durable_reserved = 0
         self.read_to = position
-
-    def rewind(self, memory: Memory, now_ns: int) -> None:
-        """Go on from what is on the disk: a commit failed."""
-        self._drop()
-        self.memory = memory
-        self.read_to = memory.position
-        self._settled_hub = memory.hub_seq
-        self._looked = False
-        if self._linked:
-            self._open(now_ns)
+        if is_joining:
+            memory.session, memory.hub_seq = JOINING, 0
 
     def checkpoint(self) -> Memory:
         """The memory, ready to be stored: `hub_seq` is below everything of ours that is not settled."""
@@ -162,7 +190,19 @@ class Lane:
             known = (entry.hub_seq for entry in self._entries if entry.hub_seq)
             safe = min(self._settled_hub, min(known, default=self._settled_hub + 1) - 1)
             self.memory.hub_seq = max(self.memory.hub_seq, safe)
+        if self.keeps_verdicts:
+            skipped: dict[str, list[int]] = {}
+            for entry in self._entries:
+                if entry.reason not in ("", ARRIVED):
+                    skipped.setdefault(entry.reason, []).append(entry.stored.seq)
+            self.memory.judged, self.memory.skipped = max(self.read_to, self.memory.position), skipped
         return self.memory
+
+    def verdict(self, seq: int) -> str | None:
+        """What was decided about a message before a restart; None: nothing."""
+        if seq > self._judged:
+            return None
+        return next((reason for reason, found in self._skipped.items() if seq in found), "")
 
     def _drop(self) -> None:
         self._entries.clear()
@@ -170,11 +210,16 @@ class Lane:
         self._ready_bytes = 0
         self._forget_sent()
 
+    def read_limit(self, committed: int) -> int:
+        """Up to where it reads a stream of which so much is there."""
+        spans = self.memory.spans
+        if spans is None:
+            return committed
+        return min(spans[0][1], committed) if spans else self.read_to
+
     def supply(self, entries: list[Entry], scanned_to: int) -> None:
         """Messages of the local stream after `read_to`, in order; those with a reason do not go."""
         for entry in entries:
-            if self._is_known(entry.stored):
-                entry.reason = ARRIVED
             self._entries.append(entry)
             if not entry.reason:
                 self._ready.append(entry)
@@ -182,20 +227,115 @@ class Lane:
         self.read_to = max(self.read_to, scanned_to)
         self._advance()
 
-    def _is_known(self, stored: Stored) -> bool:
+    def is_known(self, stored: Stored) -> bool:
         """Whether the hub said that it has a message."""
         seq, time = self._known
         return (stored.seq <= seq and stored.time <= time) or self._found.get(stored.seq) == stored.time
 
-    def removed(self, seq: int, reason: str) -> bool:
-        """A message left the local stream before it was sent; False: it was not read yet, or is on its way."""
-        for entry in self._ready:
-            if entry.stored.seq == seq and not entry.tries:
-                entry.reason = reason
-                self._ready.remove(entry)
-                self._ready_bytes -= entry.size
-                return True
-        return False
+    def was_passed(self, seq: int) -> bool:
+        """A message behind this one was found at the hub."""
+        return bool(self._found) and seq < self._found_to
+
+    def removed(self, seq: int, subject: bytes, size: int, time: int, reason: str) -> None:
+        """A message left the local stream. `size`, headers and body, and `time` are as far as they are known."""
+        memory = self.memory
+        if seq <= memory.position:
+            return
+        entry = self._find(seq) if seq <= self.read_to else None
+        if entry is not None and entry.reason == COUNTED:
+            return
+        if entry is not None and entry.reason not in ("", ARRIVED):  # it did not go anyway
+            self._leave_backlog(seq, entry.weight)
+            self._around.lost(subject, entry.reason, seq, entry.stored.time, entry.weight)
+            entry.reason = COUNTED
+        elif entry is not None and not entry.reason and not entry.tries:
+            entry.reason = COUNTED
+            self._ready.remove(entry)
+            self._ready_bytes -= entry.size
+            self._leave_backlog(seq, size)
+            self._around.lost(subject, reason, seq, entry.stored.time, size)
+            self._advance()
+        elif entry is None and (seq > memory.reserved or (self._has_looked and seq not in self._found)):
+            self._leave_backlog(seq, size)
+            self._around.lost(subject, reason, seq, time, size)
+        elif entry is None and self._has_looked:
+            self._leave_backlog(seq, size)
+            self._count_delivered(size)
+            self._around.keep_soon()
+        else:
+            self._around.keep_soon()
+            memory.orphans[str(seq)] = [subject.decode(errors="replace"), size, time, reason]
+
+    def forget(self, upto: int) -> None:
+        """Everything up to a sequence is gone and counted."""
+        self._drop()
+        memory = self.memory
+        memory.position = self.read_to = max(memory.position, upto)
+        memory.backlog = memory.backlog_bytes = 0
+        memory.counted = max(memory.counted, upto)
+        memory.orphans = {}
+        memory.spans = None if memory.spans is None else []
+
+    def _find(self, seq: int) -> Entry | None:
+        return next((entry for entry in self._entries if entry.stored.seq == seq), None)
+
+    def _settle_orphans(self) -> None:
+        """What left the local stream while it may have been at the hub: now it is known."""
+        memory = self.memory
+        for key, (subject, size, time, reason) in list(memory.orphans.items()):
+            seq = int(key)
+            entry = self._find(seq) if seq <= self.read_to else None
+            if entry is not None:
+                continue  # it is here, and goes
+            del memory.orphans[key]
+            self._leave_backlog(seq, int(str(size)))
+            if seq in self._found or (seq <= self._known[0] and int(str(time)) <= self._known[1]):
+                self._count_delivered(int(str(size)))
+            else:
+                self._around.lost(str(subject).encode(), str(reason), seq, int(str(time)), int(str(size)))
+
+    def _count_delivered(self, size: int) -> None:
+        self.memory.delivered += 1
+        self.memory.delivered_bytes += size
+
+    def _leave_backlog(self, seq: int, size: int) -> None:
+        memory = self.memory
+        if seq <= memory.counted:
+            memory.backlog = max(0, memory.backlog - 1)
+            memory.backlog_bytes = max(0, memory.backlog_bytes - size)
+
+    def count(self, seq: int, size: int) -> None:
+        """A message waits; in order."""
+        memory = self.memory
+        if seq > memory.counted:
+            memory.counted = seq
+            memory.backlog += 1
+            memory.backlog_bytes += size
+
+    def hand_over(self, other: "Lane", upto: int) -> None:
+        """Leave everything up to a sequence to a lane of old messages, and go on behind it."""
+        mine, theirs = self.memory, other.memory
+        assert theirs.spans is not None
+        if not theirs.spans:
+            theirs.position = other.read_to = mine.position
+            theirs.hub_seq = other._settled_hub = min(mine.hub_seq, self._settled_hub)
+        theirs.hub_seq = min(theirs.hub_seq, mine.hub_seq)
+        theirs.created = mine.created
+        theirs.spans.append([mine.position, upto])
+        theirs.backlog, theirs.backlog_bytes = theirs.backlog + mine.backlog, theirs.backlog_bytes + mine.backlog_bytes
+        theirs.counted = max(theirs.counted, upto)
+        theirs.reserved = max(theirs.reserved, mine.reserved)
+        theirs.orphans.update(mine.orphans)
+        other._found.update(self._found)
+        other._found_to = max(other._found, default=0)
+        other._known = max(other._known, self._known)
+        mine.backlog = mine.backlog_bytes = 0
+        mine.orphans = {}
+        mine.position = self.read_to = upto
+        self._found.clear()
+        self._entries.clear()
+        self._ready.clear()
+        self._ready_bytes = 0
 
     def _advance(self) -> None:
         """Settle what is done, in order."""
@@ -205,12 +345,18 @@ class Lane:
             memory.position, memory.time = entry.stored.seq, entry.stored.time
             if entry.reason == ARRIVED:
                 self._settled_hub = max(self._settled_hub, entry.hub_seq)
-                memory.delivered += 1
-                memory.delivered_bytes += entry.size
-            self._settled(entry)
+                self._count_delivered(entry.weight)
+            memory.orphans.pop(str(entry.stored.seq), None)
+            if entry.reason != COUNTED:
+                self._leave_backlog(entry.stored.seq, entry.weight)
+            self._around.settled(entry)
         if not entries and self.read_to > memory.position:
             memory.position = self.read_to
-        if self._found and memory.position >= max(self._found):
+        if memory.spans and not entries and memory.position >= memory.spans[0][1]:
+            memory.spans.pop(0)
+            if memory.spans:
+                memory.position = self.read_to = memory.spans[0][0]
+        if self._found and memory.position >= self._found_to:
             self._found.clear()
 
     # the link ----------------------------------------------------------------------------------------------------
@@ -259,15 +405,17 @@ class Lane:
             self.forward,
             self._fence_subject,
             self.memory,
-            instance=self._instance,
-            server=self._server,
-            session=self._new_id(),
+            instance=self._around.instance,
+            server=self._around.server,
+            session=self._around.new_id(),
             ask=self._request,
-            keep=self._keep,
+            keep=self._around.keep,
             done=self._on_opened,
             failed=self._on_failed,
             may_adopt=self._adopts,
             must_look=not self._looked,
+            is_split=self._is_split,
+            sends_notices=self._stream_name == self.forward.notices,
         ).begin()
 
     def _request(self, subject: str, headers: bytes, body: bytes, then: Callable[[Message], None]) -> None:
@@ -296,20 +444,23 @@ class Lane:
     def _on_opened(self, opened: Opened) -> None:
         self._opened = opened
         self._adopts = False  # once: whoever takes the name from us later is another one
-        self._looked = True
+        self._looked = self._has_looked = True
         self._failures = 0
         self._awaited.clear()
         self.state, self.reason = "running", ""
         self._deadline_ns = None
         self._found.update(opened.found)
+        self._found_to = max(self._found, default=0)
         self._known = max(self._known, opened.known)
         if opened.back_to is not None and opened.back_to < self.memory.position:
             self._drop()
             self._looked = True
             self.memory.position = self.read_to = opened.back_to
-            self.memory.hub_seq = self._settled_hub = opened.fence if not opened.found else 0
         self._sort_out(opened)
-        self._keep()
+        self._settle_orphans()
+        if not self._found and not any(entry.reason for entry in self._entries):
+            self._settled_hub = self.memory.hub_seq = opened.fence  # none of what is to come is at the hub
+        self._reserve(self.memory.position)
 
     def _sort_out(self, opened: Opened) -> None:
         """What arrived is done; so is what went before it, if the hub has dropped what was there."""
@@ -317,15 +468,21 @@ class Lane:
         waiting: list[Entry] = []
         for entry in self._ready:
             is_older = entry.tries > 0 and entry.stored.seq < newest
-            if self._is_known(entry.stored) or (is_older and not opened.is_complete):
+            if self.is_known(entry.stored) or (is_older and not opened.is_complete):
                 entry.reason = ARRIVED
             elif is_older and entry.tries >= TRIES_MAX:
-                entry.reason = "no answer"
+                entry.reason, entry.is_refused = "no answer", True
             else:
                 waiting.append(entry)
         self._ready = deque(waiting)
         self._ready_bytes = sum(entry.size for entry in waiting)
         self._advance()
+
+    def _reserve(self, seq: int) -> None:
+        """Half of what is reserved is used up: more is, before it is needed."""
+        if seq + RESERVE // 2 > self.memory.reserved:
+            self.memory.reserved = seq + RESERVE
+            self._around.keep_soon()
 
     # sending -----------------------------------------------------------------------------------------------------
 
@@ -335,8 +492,14 @@ class Lane:
             return None
         assert self._opened is not None
         hub, entry = self._opened.hub, self._ready[0]
+        self._reserve(entry.stored.seq)
+        if entry.stored.seq > self.durable_reserved:
+            return None
         if self._sent:
-            full = len(self._sent) >= self.window.messages or self._sent_bytes + entry.size > self.window.bytes
+            full = (
+                len(self._sent) >= self.forward.window.messages
+                or self._sent_bytes + entry.size > self.forward.window.bytes
+            )
             if full or hub.one_at_a_time or (hub.one_per_subject and self._subjects[entry.subject]):
                 return None
         return entry.size
@@ -349,7 +512,7 @@ class Lane:
         stored = entry.stored
         origin = record.Origin(
             self.forward.name.encode(),
-            self.forward.stream.encode(),
+            self._stream_name.encode(),
             self.memory.created,
             stored.seq,
             stored.time,
@@ -377,7 +540,7 @@ class Lane:
 
     def refuse(self, entry: Entry, reason: str) -> None:
         """A message that will never arrive."""
-        entry.reason = reason
+        entry.reason, entry.is_refused = reason, True
         self._advance()
 
     def refuse_sent(self, reply: bytes, reason: str) -> None:

@@ -23,10 +23,22 @@ class Memory:
     """When the hub's stream was made."""
     hub_seq: int = 0
     """The hub's newest sequence that we know of: what we did is not before it."""
+    reserved: int = 0
+    """Nothing behind this sequence was ever sent."""
+    orphans: dict[str, list[object]] = dataclasses.field(default_factory=dict)
+    """Messages that may be at the hub and left the local stream meanwhile: sequence -> subject, size, time, reason."""
+    spans: list[list[int]] | None = None
+    """Of a lane of old messages: what it has to send, each behind the first sequence and up to the second."""
+    backlog: int = 0
+    """Messages that wait, of those up to `counted`."""
+    backlog_bytes: int = 0
+    counted: int = 0
+    judged: int = 0
+    """Up to here it was decided what goes."""
+    skipped: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    """By reason: messages behind `position` that do not go."""
     delivered: int = 0
     delivered_bytes: int = 0
-    begun: bool = False
-    """The start policy was applied."""
 
     def to_bytes(self) -> bytes:
         return json.dumps(dataclasses.asdict(self), separators=(",", ":")).encode()

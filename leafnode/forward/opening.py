@@ -77,6 +77,8 @@ class Opening:
         failed: Callable[[str, bool], None],
         may_adopt: bool,
         must_look: bool,
+        is_split: bool,
+        sends_notices: bool,
     ) -> None:
         """`keep()` stores the memory before the fence is written. `must_look`: something may have been on its way."""
         self._forward = forward
@@ -91,6 +93,8 @@ class Opening:
         self._failed = failed
         self._may_adopt = may_adopt
         self._must_look = must_look
+        self._is_split = is_split
+        self._sends_notices = sends_notices
         self._hub: HubStream
         self._filters: list[str] = []
         self._known = (0, 0)
@@ -120,7 +124,7 @@ class Opening:
         if reason:
             self._failed(f"hub stream {self._forward.to.stream}: {reason}", True)
             return
-        self._filters = [] if config.get("subject_transform") else _disjoint(self._targets())
+        self._filters = [] if config.get("subject_transform") else _disjoint([*self._own_targets(), *self._targets()])
         self._hub = HubStream(
             created=str(answer.get("created", "")),
             first_seq=int(state.get("first_seq", 0)),
@@ -139,6 +143,11 @@ class Opening:
         if not template:
             return list(self._forward.filters or (">",))
         return [".".join("*" if "{{" in token or token.startswith("$") else token for token in template.split("."))]
+
+    def _own_targets(self) -> list[str]:
+        """Where notices go, besides."""
+        control = self._forward.control
+        return [f"{control}.receipt", f"{control}.advisory.*"] if self._sends_notices else []
 
     def _needs(self) -> list[str]:
         return [*self._targets(), f"{self._forward.control}.>"]
@@ -192,16 +201,19 @@ class Opening:
                 " if that one is gone for good, set adopt: true here"
             )
         self._from = min(memory.hub_seq, hub.last_seq)
+        if not (memory.session or memory.pending):
+            self._must_look = False  # we never sent anything
         if fence is not None and fence.created == memory.created:
             if not known:  # our own, later than we remember: this store was restored
                 self._rolled_back = True
                 self._must_look = True
-                self._known = (fence.position, fence.time)
-                self._from = last
+                if not self._is_split:  # else its position says nothing of what old messages went
+                    self._known = (fence.position, fence.time)
+                    self._from = min(fence.hub_seq, hub.last_seq)
             elif memory.hub_seq > hub.last_seq:  # the hub was restored: what it lost, it gets again
                 self._back_to = fence.position
                 self._must_look = True
-                self._from = last
+                self._from = min(fence.hub_seq, hub.last_seq)
         return ""
 
     def _write_fence(self, expected: int) -> None:
@@ -211,7 +223,8 @@ class Opening:
         position, time = max(self._known, (memory.position, memory.time))
         if self._back_to is not None:
             position = self._back_to
-        body = record.fence_body(Fence(self._instance, self._server, self._session, memory.created, position, time))
+        fence = Fence(self._instance, self._server, self._session, memory.created, position, time, self._from)
+        body = record.fence_body(fence)
         headers = header_block.with_lines(b"", (b"Nats-Expected-Last-Subject-Sequence", b"%d" % expected))
         self._ask(self._fence_subject, headers, body, self._on_fenced)
 

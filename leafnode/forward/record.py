@@ -48,6 +48,7 @@ class Fence(NamedTuple):
     created: int  # of the local stream
     position: int  # everything up to this sequence had arrived when the session began
     time: int  # of the message at `position`
+    hub_seq: int  # what arrived besides is behind this sequence of the hub
 
 
 def origin_of(headers: bytes) -> Origin | None:
@@ -94,6 +95,7 @@ def fence_of(body: bytes) -> Fence | None:
             int(value["created"]),
             int(value["position"]),
             int(value["time"]),
+            int(value["hub_seq"]),
         )
     except (ValueError, KeyError, TypeError):
         return None

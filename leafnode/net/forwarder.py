@@ -1,11 +1,13 @@
 """Drives forwards: reads local streams, gives messages to the link, brings answers back, keeps what must be.
 
-One task for each forward; everything that decides is in `leafnode.forward`. A turn: attach to the stream, look at the
-link, read ahead, send, note what moved.
+One task for each forward; everything that decides is in `leafnode.forward`. A turn: attach to the streams, look at the
+link, keep to budgets, read ahead, send, note what moved. What has to be in one commit with a change of the stream (a
+message that was dropped, and its tally) is noted when the journal closes its batch.
 """
 
 import asyncio
 import contextlib
+import datetime
 import hashlib
 import logging
 import time
@@ -13,21 +15,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from leafnode.base import nuid
-from leafnode.forward.flow import Flow
+from leafnode.errors import ApiError
+from leafnode.forward.flow import Flow, Notes
 from leafnode.forward.lane import Lane
-from leafnode.forward.plan import Forward
+from leafnode.forward.plan import SECOND, Forward
+from leafnode.net.budgets import Budgets
 from leafnode.net.storage import Storage
 from leafnode.route.account import Account, Link
 from leafnode.route.leaf import Leaf
 from leafnode.route.message import Message, Subscription
 from leafnode.route.subject import matches
-from leafnode.stream import reads
+from leafnode.stream import reads, stream_rules
 from leafnode.stream.jetstream import JetStream
+from leafnode.stream.stored import Stored
 from leafnode.stream.stream import Stream
+from leafnode.stream.stream_config import StreamConfig
 
 NOTE_SECONDS = 0.5  # between notes of how far it is: what a look at the hub costs at most after a crash
-LOOK_SECONDS = 1.0  # between looks for a stream that does not exist yet
+LOOK_SECONDS = 1.0  # between looks for a stream that does not exist yet, and at budgets
 READ_MESSAGES = 256
+OWN_STREAM_BYTES = 64 << 20  # of receipts that wait, and of parked messages
+RATE_SECONDS = 5.0  # over which the shown rate is measured
 
 log = logging.getLogger("leafnode.forward")
 
@@ -41,107 +49,200 @@ def instance_id(store_dir: str) -> str:
     return hashlib.sha256(machine + b"\0" + str(Path(store_dir).resolve()).encode()).hexdigest()[:32]
 
 
+def minute_of(now_ns: int) -> tuple[int, int]:
+    """Day of the week and minute of the day, in the site's time zone."""
+    local = datetime.datetime.fromtimestamp(now_ns / SECOND).astimezone()
+    return local.weekday(), local.hour * 60 + local.minute
+
+
+class Follower:
+    """Hears of one stream; `on_stored` and so on are the forwarder's."""
+
+    def __init__(self, forwarder: "Forwarder", stream: Stream, lanes: Callable[[], list[Lane]]) -> None:
+        self.stream = stream
+        self.lanes = lanes
+        self.ids: tuple[int, ...] | None = None
+        self._forwarder = forwarder
+        self.is_counted = False
+        stream.watchers.append(self)
+
+    def close(self) -> None:
+        self.stream.watchers.remove(self)
+
+    def on_stored(self, messages: list[Stored], upto: int) -> None:
+        if self.is_counted:
+            self._forwarder.on_stored(self, messages, upto)
+        self._forwarder.wake()
+
+    def on_removed(self, seq: int, subject: bytes, size: int, time: int, reason: str) -> None:
+        self._forwarder.on_removed(self, seq, subject, size, time, reason)
+
+    def on_cleared(self) -> None:
+        self._forwarder.on_cleared(self)
+
+
 class Forwarder:
     """One forward. A sink for the hub's answers."""
 
     is_remote = False
 
-    def __init__(self, forward: Forward, jetstream: JetStream, storage: Storage, *, instance: str, server: str) -> None:
+    def __init__(
+        self, forward: Forward, jetstream: JetStream, storage: Storage, *, instance: str, server: str, store_dir: str
+    ) -> None:
         self.forward = forward
-        self.flow: Flow
-        self.stream: Stream | None = None
+        self.flow: Flow | None = None
+        self.main: Follower | None = None
+        self.notices: Follower | None = None
         self.link: Link | None = None
+        self.trouble = ""
+        """Why nothing goes, if that is not a lane's matter."""
+        self.budgets = Budgets(forward, store_dir)
         self._jetstream = jetstream
+        self._journal = jetstream.around.journal
         self._account: Account = jetstream.around.account
         self._storage = storage
         self._instance = instance
         self._server = server
         self._inbox = f"_INBOX.{nuid.new()}"
-        self._wake = asyncio.Event()
+        self._round = 0  # of flows: answers to an earlier one mean nothing
+        self._woken = asyncio.Event()
         self._api = f"{forward.to.api}.STREAM.INFO.{forward.to.stream}".encode()
-        self._blinked = False  # interest in the hub's JetStream came or went
+        self._blinked = False  # interest in the hub's JetStream went, perhaps only for a moment
         self._reading: set[Lane] = set()
-        self._storing = False
+        self._counting = False
+        self._storing = 0  # urgent notes on their way to the disk
         self._noted = 0.0
-        self._start: int | None = None  # where to begin, once it is looked up
+        self._first: int | None = None  # where to begin, once it is looked up
         self._shown: dict[str, str] = {}  # by lane: what the log said last
+        self._restoring: asyncio.Task[None] | None = None
+        self._measured = (time.monotonic(), 0, 0.0)
 
     @property
     def _owner(self) -> str:
         return f"forward.{self._account.name}.{self.forward.name}"
 
+    def wake(self) -> None:
+        self._woken.set()
+
     async def run(self) -> None:
         """Until cancelled; then notes how far it is."""
-        rows = await self._storage.notes(self._owner)
-        self.flow = Flow(
-            self.forward, rows, instance=self._instance, server=self._server, inbox=self._inbox, new_id=nuid.new
-        )
+        await self._begin()
         subscription = Subscription(f"{self._inbox}.>".encode(), self)
         self._account.subscribe(subscription)
         self._account.interest_listeners.append(self._on_interest)
+        self._journal.before_take.append(self._before_commit)
         try:
             while True:
-                self._wake.clear()
+                self._woken.clear()
                 self._turn()
                 await self._rest()
         finally:
+            self._journal.before_take.remove(self._before_commit)
             self._account.interest_listeners.remove(self._on_interest)
             self._account.unsubscribe(subscription)
-            self._follow(None)
             self._note()
+            self._let_go()
+
+    async def _begin(self) -> None:
+        """From the rows on the disk."""
+        rows = await self._storage.notes(self._owner)
+        self._round += 1
+        self.flow = Flow(
+            self.forward,
+            rows,
+            instance=self._instance,
+            server=self._server,
+            inbox=f"{self._inbox}.{self._round}",
+            new_id=nuid.new,
+            minute_of=minute_of,
+        )
 
     async def _rest(self) -> None:
-        if self._wake.is_set():
+        assert self.flow is not None
+        if self._woken.is_set():
             await asyncio.sleep(0)
             return
-        now = time.time_ns()
         seconds = LOOK_SECONDS
         deadline = self.flow.next_deadline_ns()
         if deadline is not None:
-            seconds = min(seconds, max(0.0, (deadline - now) / 1e9))
+            seconds = min(seconds, max(0.0, (deadline - time.time_ns()) / SECOND))
         if self.flow.changed:
             seconds = min(seconds, max(0.0, self._noted + NOTE_SECONDS - time.monotonic()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._wake.wait()
+                await self._woken.wait()
 
     def _turn(self) -> None:
-        now = time.time_ns()
-        if not self._attach():
+        flow, now = self.flow, time.time_ns()
+        if flow is None or not self._attach(flow):
             return
-        self._look_at_link(now)
-        self.flow.on_time(now)
-        if self.flow.urgent or (self.flow.changed and time.monotonic() >= self._noted + NOTE_SECONDS):
+        assert self.main is not None
+        self._look_at_link(flow, now)
+        flow.on_time(now)
+        if self.main.is_counted:
+            self.budgets.keep_to(flow, self.main.stream)
+        else:
+            self._count(flow, self.main)
+        if flow.urgent or flow.soon or (flow.changed and time.monotonic() >= self._noted + NOTE_SECONDS):
             self._note()
-        self._read()
+        for follower in (self.main, self.notices):
+            if follower is not None:
+                self._read(flow, follower)
         if not self._storing:
-            self._send(now)
-        self._say()
+            self._send(flow, now)
+        self._say(flow)
 
-    # the stream --------------------------------------------------------------------------------------------------
+    # streams -----------------------------------------------------------------------------------------------------
 
-    def _attach(self) -> bool:
+    def _attach(self, flow: Flow) -> bool:
         """Whether there is a stream to read, and it is known where to begin."""
         stream = self._jetstream.streams.get(self.forward.stream)
-        if stream is not self.stream:
-            self._follow(stream)
+        if self.main is not None and stream is not self.main.stream:
+            self._let_go()
         if stream is None:
+            self.trouble = f"there is no stream {self.forward.stream}"
             return False
-        if self.flow.needs_start(stream.created):
-            start = self._first(stream)
+        if flow.needs_start(stream.created):
+            start = self._start(stream)
             if start is None:
                 return False
-            self.flow.attach(stream.created, start)
+            flow.attach(stream.created, start)
+        if self.main is None:
+            flow.size_of = stream.size_of
+            self.main = Follower(self, stream, lambda: flow.main_lanes)
+            self.budgets.attach(flow, stream)
+        self._attach_notices(flow)
+        self.trouble = ""
         return True
 
-    def _follow(self, stream: Stream | None) -> None:
-        if self.stream is not None:
-            self.stream.followers.remove(self._wake.set)
-        self.stream, self._start = stream, None
-        if stream is not None:
-            stream.followers.append(self._wake.set)
+    def _attach_notices(self, flow: Flow) -> None:
+        stream = self._jetstream.streams.get(self.forward.notices)
+        if self.notices is not None and stream is not self.notices.stream:
+            self.notices.close()
+            self.notices = None
+        if stream is not None and self.notices is None:
+            flow.attach_notices(stream.created)
+            self.notices = Follower(self, stream, lambda: [flow.notices])
+            self.notices.is_counted = True
+            flow.notices.memory.counted = max(flow.notices.memory.counted, flow.notices.position)
 
-    def _first(self, stream: Stream) -> int | None:
+    def _let_go(self) -> None:
+        for follower in (self.main, self.notices):
+            if follower is not None:
+                follower.close()
+        if self.main is not None:
+            self.budgets.detach(self.main.stream)
+        self.main = self.notices = self._first = None
+
+    def _own_stream(self, name: str) -> Stream:
+        """A stream of the forward itself, made when it is missing. Raises ApiError when it cannot be."""
+        found = self._jetstream.streams.get(name)
+        if found is not None:
+            return found
+        config = StreamConfig(name=name, subjects=[f"$FWD.local.{name}"], max_bytes=OWN_STREAM_BYTES)
+        return self._jetstream.create_stream(stream_rules.accept(config, self._jetstream.around.limits))
+
+    def _start(self, stream: Stream) -> int | None:
         """The sequence behind which a forward without a position begins; None: it is being looked up."""
         start = self.forward.start
         match start.policy:
@@ -149,32 +250,81 @@ class Forwarder:
                 return stream.committed
             case "sequence":
                 return start.sequence - 1
-            case "time" if self._start is None:
-                self._start = -1
+            case "time" if self._first is None:
+                self._first = -1
 
                 def found(seq: int) -> None:
-                    self._start = (seq or stream.committed + 1) - 1
-                    self._wake.set()
+                    self._first = (seq or stream.committed + 1) - 1
+                    self.wake()
 
                 stream.around.reads.ask(reads.FirstAt(stream.id, start.time_ns, found))
                 return None
             case "time":
-                return self._start if self._start is not None and self._start >= 0 else None
+                return self._first if self._first is not None and self._first >= 0 else None
         return 0
 
-    def _read(self) -> None:
-        stream = self.stream
-        assert stream is not None
-        for lane in self.flow.lanes:
-            if lane.wants and lane not in self._reading and lane.read_to < stream.committed:
-                self._read_for(lane, stream)
+    def on_stored(self, follower: Follower, messages: list[Stored], upto: int) -> None:
+        if self.flow is None:
+            return
+        if follower is self.main:
+            self.flow.stored(messages, upto)
+        else:
+            for stored in messages:
+                self.flow.notices.count(stored.seq, follower.stream.size_of_stored(stored))
 
-    def _read_for(self, lane: Lane, stream: Stream) -> None:
-        after, upto = max(lane.read_to, stream.contents.first_seq - 1), stream.committed
+    def on_removed(self, follower: Follower, seq: int, subject: bytes, size: int, time: int, reason: str) -> None:
+        if self.flow is None:
+            return
+        if follower is self.main:
+            self.flow.removed(seq, subject, size, time, reason)
+        elif seq > self.flow.notices.position:
+            self.flow.notices.removed(seq, subject, size, time, reason)
+
+    def on_cleared(self, follower: Follower) -> None:
+        if self.flow is not None and follower is self.main:
+            self.flow.cleared(follower.stream.contents.last_seq)
+
+    # reading -----------------------------------------------------------------------------------------------------
+
+    def _count(self, flow: Flow, main: Follower) -> None:
+        """How much waits, of what was stored while nobody counted."""
+        stream = main.stream
+        after = min(lane.memory.counted for lane in flow.main_lanes)
+        if after >= stream.committed:
+            main.is_counted = True
+            flow.stored((), stream.committed)
+            return
+        if self._counting:
+            return
+        self._counting = True
+        stream.recall.started()
+
+        def found(answer: reads.Metas) -> None:
+            stream.recall.finished()
+            self._counting = False
+            self.wake()
+            if self.flow is not flow or self.main is not main:
+                return
+            for meta in answer.metas:
+                if not stream.contents.is_gone(meta.seq):
+                    flow.counted(meta.seq, meta.subject, stream.size_of(len(meta.subject), meta.headers, meta.payload))
+            for lane in flow.main_lanes:
+                lane.memory.counted = max(lane.memory.counted, answer.scanned_to)
+
+        stream.around.reads.ask(reads.Weights(stream.id, after, stream.committed, None, found))
+
+    def _read(self, flow: Flow, follower: Follower) -> None:
+        for lane in follower.lanes():
+            if lane.wants and lane not in self._reading and lane.read_to < lane.read_limit(follower.stream.committed):
+                self._read_for(flow, lane, follower.stream)
+
+    def _read_for(self, flow: Flow, lane: Lane, stream: Stream) -> None:
+        upto = lane.read_limit(stream.committed)
+        after = max(lane.read_to, min(stream.contents.first_seq - 1, upto))
         if after >= stream.shelf.floor:
             upto = min(upto, after + READ_MESSAGES)
-            self.flow.supply(lane, list(stream.shelf.after(after, upto)), upto)
-            self._wake.set()
+            flow.supply(lane, list(stream.shelf.after(after, upto)), upto)
+            self.wake()
             return
         created, recall = stream.created, stream.recall
         self._reading.add(lane)
@@ -183,24 +333,32 @@ class Forwarder:
         def found(rows: reads.Rows) -> None:
             recall.finished()
             self._reading.discard(lane)
-            self._wake.set()
-            if lane.memory.created == created and lane.read_to <= after:
+            self.wake()
+            if self.flow is flow and lane.memory.created == created and lane.read_to <= after:
                 kept = [stored for stored in rows.messages if not stream.contents.is_gone(stored.seq)]
-                self.flow.supply(lane, kept, rows.scanned_to)
+                flow.supply(lane, kept, rows.scanned_to)
 
-        stream.around.reads.ask(reads.Messages(stream.id, after, upto, self._ids(stream), found, READ_MESSAGES))
+        stream.around.reads.ask(reads.Messages(stream.id, after, upto, self._ids(lane, stream), found, READ_MESSAGES))
 
-    def _ids(self, stream: Stream) -> tuple[int, ...] | None:
-        return stream.subject_ids([one.encode() for one in self.forward.filters])
+    def _ids(self, lane: Lane, stream: Stream) -> tuple[int, ...] | None:
+        """The subjects that a lane can have, where that is narrower than all."""
+        assert self.flow is not None
+        if lane is self.flow.notices:
+            return None
+        wanted: Sequence[str] = self.forward.filters
+        for group in self.flow.groups:
+            if group.plan.subjects and lane in (*group.lanes, *group.old):
+                wanted = group.plan.subjects
+        return stream.subject_ids([one.encode() for one in wanted])
 
     # the link ----------------------------------------------------------------------------------------------------
 
     def _on_interest(self, sub: Subscription, added: bool) -> None:
         if sub.sink.is_remote and matches(sub.subject, self._api):
             self._blinked = self._blinked or not added
-            self._wake.set()
+            self.wake()
 
-    def _look_at_link(self, now: int) -> None:
+    def _look_at_link(self, flow: Flow, now: int) -> None:
         """Follow the way to the hub: it may be over several links."""
         links = self._account.match(self._api).links
         link = next((one for one in links if isinstance(one, Leaf) and not one.accepted and not one.closing), None)
@@ -208,61 +366,92 @@ class Forwarder:
         if link is self.link and not blinked:
             return
         if self.link is not None:
-            self.flow.link_down()
+            flow.link_down()
         self.link = link
         if link is not None:
-            self.flow.link_up(now, link.max_payload)
+            flow.link_up(now, link.max_payload)
 
-    def _send(self, now: int) -> None:
+    def _send(self, flow: Flow, now: int) -> None:
         link = self.link
         if not isinstance(link, Leaf):
             return
         sent = False
-        for lane, message in self.flow.take(now):
+        for lane, message in flow.take(now):
             sent = True
             if not link.send(message):
                 lane.refuse_sent(message.reply, "the link may not carry the subject")
-            if self.flow.urgent:
+            if flow.urgent:
                 break
-        if sent:
-            self._wake.set()
+        if sent or flow.urgent or flow.soon:
+            self.wake()
 
     def deliver(self, sub: Subscription, message: Message, to: bytes) -> bool:
         """An answer of the hub."""
-        self.flow.answer(to[len(self._inbox) + 1 :], message, time.time_ns())
-        self._wake.set()
+        number, _, rest = to[len(self._inbox) + 1 :].partition(b".")
+        if self.flow is not None and number == b"%d" % self._round:
+            self.flow.answer(rest, message, time.time_ns())
+            self.wake()
         return True
 
     # memory ------------------------------------------------------------------------------------------------------
 
+    def _before_commit(self) -> None:
+        """A batch is closed: what was counted because of its changes belongs into it."""
+        if self.flow is not None and self.flow.soon:
+            self._note()
+
     def _note(self) -> None:
         """Keep what moved; while something urgent is on its way to the disk, nothing is sent."""
-        if self._storing:
+        flow = self.flow
+        if flow is None:
             return
-        urgent = self.flow.urgent
-        rows = self.flow.take_rows()
-        if not rows:
+        is_urgent = flow.urgent
+        notes = flow.take_notes(time.time_ns())
+        if notes is None:
             return
         self._noted = time.monotonic()
-        self._storing = urgent
-        self._jetstream.around.journal.note(self._owner, dict(rows))
-        self._jetstream.around.journal.after(self._on_noted)
+        self._storing += is_urgent
+        try:
+            self._keep(notes)
+        except ApiError as error:
+            log.error("forward %s: cannot keep receipts or parked messages: %s", self.forward.name, error)
+        self._journal.note(self._owner, notes.rows)
+        self._journal.after(lambda failure: self._on_noted(flow, notes, failure, is_urgent=is_urgent))
 
-    def _on_noted(self, failure: str) -> None:
-        self._storing = False
-        self._wake.set()
-        if failure:
+    def _keep(self, notes: Notes) -> None:
+        """Raises ApiError when there is no stream for them."""
+        now = time.time_ns()
+        for subject, body in notes.notices:
+            self._own_stream(self.forward.notices).keep(subject, b"", b"", body, now)
+        for stored in notes.parked:
+            self._own_stream(self.forward.parked).keep(stored.subject, b"", stored.headers, stored.payload, now)
+        if self.notices is not None:
+            for seq in notes.told:
+                self.notices.stream.retention.settled(seq)
+        if self.main is not None:
+            for seq in notes.delivered:
+                self.main.stream.retention.settled(seq)
+
+    def _on_noted(self, flow: Flow, notes: Notes, failure: str, *, is_urgent: bool) -> None:
+        self._storing -= is_urgent
+        self.wake()
+        if not failure:
+            flow.noted(notes)
+        elif self.flow is flow:  # the disk does not have what this flow believes
+            self.flow = self.link = None
+            self._let_go()
             self._restoring = asyncio.ensure_future(self._restore())
 
     async def _restore(self) -> None:
-        self.flow.rewind(await self._storage.notes(self._owner), time.time_ns())
-        self._wake.set()
+        await asyncio.sleep(LOOK_SECONDS)
+        await self._begin()
+        self.wake()
 
-    # the log -----------------------------------------------------------------------------------------------------
+    # what is seen ------------------------------------------------------------------------------------------------
 
-    def _say(self) -> None:
+    def _say(self, flow: Flow) -> None:
         """One line when a lane begins to run and when it may not."""
-        for lane in self.flow.lanes:
+        for lane in flow.lanes:
             said = f"{lane.state} {lane.reason}" if lane.state in ("refused", "running") else ""
             if not said or self._shown.get(lane.name) == said:
                 continue
@@ -271,7 +460,17 @@ class Forwarder:
             if lane.state == "refused":
                 log.error("%s does not run: %s", where, lane.reason)
             else:
-                log.info("%s runs from sequence %d of %s", where, lane.position + 1, self.forward.stream)
+                log.info("%s runs behind sequence %d", where, lane.position)
+
+    def rate(self) -> float:
+        """Messages that the hub took in a second, of late."""
+        delivered = sum(lane.memory.delivered for lane in self.flow.main_lanes) if self.flow else 0
+        then, before, rate = self._measured
+        now = time.monotonic()
+        if now - then >= RATE_SECONDS:
+            rate = max(0, delivered - before) / (now - then)
+            self._measured = (now, delivered, rate)
+        return rate
 
 
 class Forwarders:
@@ -295,7 +494,7 @@ class Forwarders:
         for forward in forwards:
             jetstream = jetstream_of(forward.account)
             assert jetstream is not None  # the configuration was checked
-            one = Forwarder(forward, jetstream, storage, instance=instance, server=server)
+            one = Forwarder(forward, jetstream, storage, instance=instance, server=server, store_dir=store_dir)
             self.all.append(one)
             self._tasks.append(asyncio.create_task(one.run(), name=f"forward {forward.name}"))
 

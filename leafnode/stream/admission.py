@@ -76,6 +76,13 @@ def check_size(stream: "Stream", headers: bytes, payload: bytes) -> None:
         raise faults.fault(faults.HEADERS_TOO_BIG)
 
 
+def check_guard(stream: "Stream", subject: bytes, headers: int, payload: int) -> None:
+    if stream.guard is not None:
+        reason = stream.guard(subject, stream.size_of(len(subject), headers, payload))
+        if reason:
+            raise faults.fault(faults.STORE_FAILED, reason)
+
+
 # one message -----------------------------------------------------------------------------------------------------
 
 
@@ -196,6 +203,7 @@ def _stage(stream: "Stream", draft: Draft, staged: Staged, *, is_schedule: bool)
 
 
 def _check_staged_limits(stream: "Stream", draft: Draft, staged: Staged) -> None:
+    check_guard(stream, draft.subject, len(draft.headers), len(draft.payload))
     config, contents = stream.config, stream.contents
     if config.discard != "new":
         return
@@ -342,6 +350,7 @@ def check_limits(stream: "Stream", subject: bytes, headers: int, payload: int) -
     Raises:
         ApiError: 10077.
     """
+    check_guard(stream, subject, headers, payload)
     config, contents = stream.config, stream.contents
     if config.discard != "new":
         return

@@ -97,7 +97,7 @@ class Aging:
         stream = self._stream
         marker_ttl = stream.config.subject_delete_marker_ttl
         leaves_marker = marker_ttl and weight.subject.count == 1 and not self.expiry.is_marker(seq)
-        stream.remove(seq, weight.subject, weight.size)
+        stream.remove(seq, weight.subject, weight.size, "expired")
         if leaves_marker:
             headers = b"NATS/1.0\r\nNats-Marker-Reason: MaxAge\r\nNats-TTL: %ds\r\nNats-Rollup: sub\r\n\r\n" % (
                 marker_ttl // times.SECOND

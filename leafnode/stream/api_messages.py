@@ -76,7 +76,7 @@ class MessageApi:
             if weight is None or stream.contents.is_gone(seq):
                 request.fail(faults.fault(faults.SEQUENCE_NOT_FOUND, seq))
                 return
-            stream.remove(seq, weight.subject, weight.size)
+            stream.remove(seq, weight.subject, weight.size, "deleted")
             stream.changes().erases |= erases
             self._around.journal.after(done)
 

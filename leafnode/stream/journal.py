@@ -172,6 +172,7 @@ class Journal:
         self.wake: Callable[[], None] = _nobody
         self.wake_later: Callable[[], None] = _nobody
         self.on_room: Callable[[], None] = _nobody
+        self.before_take: list[Callable[[], None]] = []  # last chance to add to a batch
         self.stream_ids = itertools.count(1)
         self.consumer_ids = itertools.count(1)
 
@@ -257,6 +258,8 @@ class Journal:
 
     def take(self) -> Batch | None:
         """What is to be committed next, or None."""
+        for call in self.before_take:
+            call()
         batch = self._open
         if batch.is_empty:
             self._woken = False  # a failed batch may have asked for a commit of nothing: the next change asks again

@@ -63,7 +63,7 @@ class Retention:
         if not stream.recall.history_known:
             return  # again when it is
         while entry.history and entry.count > limit:
-            stream.remove(entry.history[0][0], entry, entry.history[0][1])
+            stream.remove(entry.history[0][0], entry, entry.history[0][1], "replaced")
 
     def _purge_subject(self, entry: Subject, keep: int, done: Callable[[int, str], None]) -> None:
         below = self._stream.contents.last_seq + 1
@@ -104,10 +104,10 @@ class Retention:
         if not is_literal(entry.name):
             Purge(stream, [entry.name], below=seq).start()
         elif entry.count == 2 and replaced:
-            stream.remove(replaced, entry, replaced_size)
+            stream.remove(replaced, entry, replaced_size, "replaced")
         elif entry.history and stream.recall.history_known:
             while entry.history[0][0] < seq:
-                stream.remove(entry.history[0][0], entry, entry.history[0][1])
+                stream.remove(entry.history[0][0], entry, entry.history[0][1], "replaced")
         elif entry.count > 1:
             Purge(stream, [entry.name], below=seq).start()
 
@@ -123,7 +123,7 @@ class Retention:
             stream.recall.weights([seq], lambda found: self._settle_found(seq, found))
             return
         stream.changes().settled.append(seq)
-        stream.remove(seq, weight.subject, weight.size)
+        stream.remove(seq, weight.subject, weight.size, "consumed")
 
     def _settle_found(self, seq: int, found: dict[int, Weight]) -> None:
         if seq in found and not self._stream.contents.is_gone(seq):

@@ -11,7 +11,7 @@ reloads the stream from the disk and the messages on their way are refused with 
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from leafnode.errors import ApiError
 from leafnode.route.message import Message, Subscription
@@ -49,6 +49,22 @@ INTEREST_CACHE_MAX = 4096  # subjects whose interested consumers are remembered 
 STORE_DOWN = "insufficient resources: the store does not take messages"
 
 
+class Watcher(Protocol):
+    """A part of the broker that follows a stream (`Stream.watchers`). Must not raise and must not wait."""
+
+    def on_stored(self, messages: list[Stored], upto: int) -> None:
+        """These are committed; so is everything up to a sequence that still exists."""
+        ...
+
+    def on_removed(self, seq: int, subject: bytes, size: int, time: int, reason: str) -> None:
+        """A message goes, in the next commit. `time` 0: not known."""
+        ...
+
+    def on_cleared(self) -> None:
+        """Every message goes, in the next commit."""
+        ...
+
+
 class Stream:
     """One stream of one account. A sink for its subjects."""
 
@@ -66,7 +82,9 @@ class Stream:
         self.duplicates = Duplicates(config.duplicate_window)
         self.origins: dict[str, int] = {}  # by source: the newest sequence of it that is here
         self.on_reloaded: Callable[[], None] = _nobody
-        self.followers: list[Callable[[], None]] = []  # called when more is committed
+        self.watchers: list[Watcher] = []
+        self.guard: Callable[[bytes, int], str] | None = None
+        """Why a message of a subject and size is not taken just now; empty: it is."""
         self.suspended = ""  # why messages are refused, while the store does not take them
         self._held = ""  # the same, beyond the next restore
         self.deleted = False
@@ -162,6 +180,7 @@ class Stream:
             or self.suspended
             or self.usage.is_over
             or self.lookups.queue
+            or self.guard is not None
             or reply.endswith(FAST_SUFFIX)
         ):
             self._deliver_checked(subject, reply, headers, payload)
@@ -243,7 +262,7 @@ class Stream:
             return
         entry = self.contents.subjects.get(subject)
         if entry is not None and entry.count == 1 and entry.last_seq:
-            self.remove(entry.last_seq, entry, entry.last_size)
+            self.remove(entry.last_seq, entry, entry.last_size, "replaced")
         elif entry is not None:
             Purge(self, [subject]).start()
 
@@ -319,7 +338,7 @@ class Stream:
             self.retention.roll_up(wishes.rollup, entry, seq, replaced, replaced_size)
         if self._evicts:
             if entry.count == 2 and replaced and self.config.max_msgs_per_subject == 1:
-                self.remove(replaced, entry, replaced_size)
+                self.remove(replaced, entry, replaced_size, "replaced")
             self.retention.enforce(entry)
         if self.config.max_age:
             self.aging.kept_by_age(now)
@@ -407,9 +426,13 @@ class Stream:
 
     # removal -----------------------------------------------------------------------------------------------------
 
-    def remove(self, seq: int, subject: Subject, size: int) -> None:
+    def remove(self, seq: int, subject: Subject, size: int, reason: str = "limit") -> None:
         """One message goes. Consumers forget it."""
         changes = self._changes or self.changes()
+        if self.watchers:
+            weight = self.contents.head.get(seq)
+            for watcher in self.watchers:
+                watcher.on_removed(seq, subject.name, size, weight.time if weight is not None else 0, reason)
         self.contents.remove(seq, subject, size)
         changes.removed.append(seq)
         changes.subjects[subject.id] = subject
@@ -427,6 +450,8 @@ class Stream:
 
     def clear(self) -> int:
         """Everything goes at once; how many messages that were."""
+        for watcher in self.watchers:
+            watcher.on_cleared()
         changes = self.changes()
         removed = self.contents.messages
         changes.cleared_to = self.contents.last_seq
@@ -473,8 +498,8 @@ class Stream:
             publish(Message(reply, b"", b"", ack))
         if self.consumers and not self.deleted:
             self._show(live)
-        for follower in self.followers:
-            follower()
+        for watcher in self.watchers:
+            watcher.on_stored(live, self.committed)
         if self.recall.is_idle:
             self.contents.forget_gone()
 
