@@ -47,6 +47,10 @@ def _program(argv0: str) -> str:
 def _run(program: str, args: list[str]) -> int:
     from leafnode.config import flags
 
+    if args[:1] == ["status"]:
+        from leafnode import status
+
+        return status.main(args[1:])
     invocation = flags.parse_args(args)
     match invocation.action:
         case "help":

@@ -9,6 +9,8 @@ and takes from it: messages for the link (`take`), and what must be kept in one 
     CLASS[-n].old   local stream     what waited when the link came, of classes with `live: first`; after the others
 """
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -88,6 +90,8 @@ class Flow:
         """Something should be stored now; the hub may be told meanwhile."""
         self.size_of = size_of
         self.tallies = Tallies(rows.get("tallies", b""))
+        self.not_delivered: Counter[str] = Counter(json.loads(rows.get("totals", b"{}")))
+        """Messages by why they did not go, ever; what the hub refused is one reason."""
         self.suppressed = 0  # advisories that were not written
         self._tallied = False
         self._rows = rows
@@ -167,6 +171,7 @@ class Flow:
             self._park(entry)
         if entry.reason not in (ARRIVED, COUNTED):
             self._tally(stored.subject, entry.reason, stored.seq, stored.time, entry.weight)
+            self.not_delivered["refused" if entry.is_refused else entry.reason] += 1
         if self.forward.delete and entry.reason != COUNTED:
             self._delivered.append(entry.stored.seq)
 
@@ -179,6 +184,7 @@ class Flow:
     def _on_lost(self, subject: bytes, reason: str, seq: int, time: int, size: int) -> None:
         self.changed = self.soon = True
         self._tally(subject, reason, seq, time, size)
+        self.not_delivered[reason] += 1
 
     def _tally(self, subject: bytes, reason: str, seq: int, time: int, size: int) -> None:
         self.tallies.add(subject, reason, seq, time, size)
@@ -297,6 +303,7 @@ class Flow:
             if memory.backlog:
                 self.tallies.add_many("purged", memory.backlog, memory.backlog_bytes, memory.position + 1, last_seq)
                 self._tallied = True
+                self.not_delivered["purged"] += memory.backlog
             lane.forget(last_seq)
         self.changed = self.soon = True
 
@@ -426,6 +433,7 @@ class Flow:
         if self._tallied:
             self._tallied = False
             rows["tallies"] = self.tallies.to_row()
+            rows["totals"] = schema.encode(dict(self.not_delivered))
         notes = Notes(
             rows,
             self._notices,

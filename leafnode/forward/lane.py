@@ -164,6 +164,11 @@ class Lane:
         return room and self._ready_bytes < READ_AHEAD_BYTES and self.state == "running"
 
     @property
+    def oldest_ns(self) -> int | None:
+        """When the local stream took the oldest message that is read and not settled."""
+        return self._entries[0].stored.time if self._entries else None
+
+    @property
     def is_idle(self) -> bool:
         """Everything read is settled."""
         return not self._entries

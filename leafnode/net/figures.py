@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Protocol
 
 from leafnode import identity
 from leafnode.config.options import Config
-from leafnode.net import accountz, connz, jsz, metrics, sockets
+from leafnode.net import accountz, connz, forwardz, jsz, metrics, sockets
+from leafnode.net.forwarder import Forwarders
 from leafnode.net.links import Links, LinkView
 from leafnode.net.metrics import Sample
 from leafnode.net.monitor import Answer, BadRequest, Exposition, Json, Route
@@ -48,6 +49,7 @@ class Running(Protocol):
     accounts: dict[str, Account]
     clients: ClientHost
     links: Links
+    forwarders: Forwarders
     websocket: WebsocketListener | None
     storage: Storage | None
     store_dir: str
@@ -93,6 +95,7 @@ class Figures:
         found: dict[str, Route] = {end.path: _over_http(end) for end in self.endpoints.values()}
         found["/subscriptionsz"] = found["/subsz"]
         found["/healthz"] = self._healthz_page
+        found["/forwardz"] = lambda _query: (200, self.forwardz())
         found["/linkz"] = lambda _query: (200, self.linkz())
         found["/metrics"] = lambda _query: (200, Exposition(metrics.exposition(self.samples())))
         return found
@@ -206,6 +209,11 @@ class Figures:
             if not asked.acc or view.leaf.account.name == asked.acc
         ]
         return 200, accountz.leafz(self._running.server_id, time.time_ns(), shown)
+
+    def forwardz(self) -> dict[str, Any]:
+        """What waits for hubs, and how it goes."""
+        running = self._running
+        return forwardz.forwardz(running.server_id, time.time_ns(), running.forwarders.all)
 
     def linkz(self) -> dict[str, Any]:
         """The links that we dial, up or not. Ours: /leafz, as nats-server's, shows only those that are up."""
@@ -326,6 +334,7 @@ class Figures:
         for name, count in sorted(self._clients_of().items()):
             yield Sample("leafnode_account_connections", count, {"account": name})
         yield from self._store_samples()
+        yield from forwardz.samples(self._running.forwarders.all, time.time_ns())
         for name, js in sorted(self._running.jetstreams.items()):
             yield from metrics.jetstream_samples(name, js)
 

@@ -35,7 +35,7 @@ NOTE_SECONDS = 0.5  # between notes of how far it is: what a look at the hub cos
 LOOK_SECONDS = 1.0  # between looks for a stream that does not exist yet, and at budgets
 READ_MESSAGES = 256
 OWN_STREAM_BYTES = 64 << 20  # of receipts that wait, and of parked messages
-RATE_SECONDS = 5.0  # over which the shown rate is measured
+RATE_SECONDS = 2.0  # over which the shown rate is measured
 
 log = logging.getLogger("leafnode.forward")
 
@@ -115,7 +115,8 @@ class Forwarder:
         self._first: int | None = None  # where to begin, once it is looked up
         self._shown: dict[str, str] = {}  # by lane: what the log said last
         self._restoring: asyncio.Task[None] | None = None
-        self._measured = (time.monotonic(), 0, 0.0)
+        self._rate = 0.0
+        self._measured: tuple[float, int] | None = None
 
     @property
     def _owner(self) -> str:
@@ -178,6 +179,7 @@ class Forwarder:
             return
         assert self.main is not None
         self._look_at_link(flow, now)
+        self._measure(flow)
         flow.on_time(now)
         if self.main.is_counted:
             self.budgets.keep_to(flow, self.main.stream)
@@ -464,13 +466,29 @@ class Forwarder:
 
     def rate(self) -> float:
         """Messages that the hub took in a second, of late."""
-        delivered = sum(lane.memory.delivered for lane in self.flow.main_lanes) if self.flow else 0
-        then, before, rate = self._measured
+        return self._rate
+
+    def _measure(self, flow: Flow) -> None:
         now = time.monotonic()
-        if now - then >= RATE_SECONDS:
-            rate = max(0, delivered - before) / (now - then)
-            self._measured = (now, delivered, rate)
-        return rate
+        then, before = self._measured or (now, 0)
+        if self._measured is not None and now - then < RATE_SECONDS:
+            return
+        delivered = sum(lane.memory.delivered for lane in flow.main_lanes)
+        if self._measured is not None:
+            self._rate = max(0, delivered - before) / (now - then)
+        self._measured = (now, delivered)
+
+    def oldest_ns(self, lane: Lane) -> int | None:
+        """When the stream took the oldest message that waits in a lane; None: not known without the disk."""
+        if lane.oldest_ns is not None or self.main is None:
+            return lane.oldest_ns
+        stream = self.main.stream
+        behind = lane.position
+        weight = next((weight for seq, weight in stream.contents.head.items() if seq > behind), None)
+        if weight is not None:
+            return weight.time
+        stored = next(stream.shelf.after(max(behind, stream.shelf.floor), stream.committed), None)
+        return stored.time if stored is not None else None
 
 
 class Forwarders:
