@@ -2,8 +2,9 @@
 
 The core appends to its `out` list and calls `wake`; the endpoint writes what has gathered, joined into one `write`.
 When that is, the loop's `Turn` says: the effects of the first input of a turn are written at once, for whoever waits
-for an answer; those of all other input at the end of the turn, once a connection, for the sake of throughput. A peer that does not
-read is given up at `max_pending` bytes, or when it took nothing at all for the write deadline. Nothing is decided here.
+for an answer; those of all other input at the end of the turn, once a connection, for the sake of throughput. A peer
+that does not read is given up at `max_pending` bytes, or when it took nothing at all for the write deadline. Nothing is
+decided here.
 """
 
 import asyncio
