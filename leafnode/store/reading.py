@@ -190,5 +190,6 @@ def _gaps(connection: sqlite3.Connection, question: reads.Gaps) -> list[int]:
         gaps.extend(range(expected, min(seq, expected + question.limit - len(gaps))))
         expected = seq + 1
         if len(gaps) >= question.limit:
-            break
+            return gaps
+    gaps.extend(range(expected, min(question.last + 1, expected + question.limit - len(gaps))))
     return gaps

@@ -37,10 +37,15 @@ class Answers:
         )
 
     def subscribe(self) -> None:
+        """Nobody answers for a consumer that wants no acknowledgements."""
+        if not self._consumer.acks:
+            return
         for subscription in self._subscriptions:
             self._around.account.subscribe(subscription)
 
     def unsubscribe(self) -> None:
+        if not self._consumer.acks:
+            return
         for subscription in self._subscriptions:
             self._around.account.unsubscribe(subscription)
 

@@ -7,6 +7,7 @@ from leafnode.route.subject import matches, overlap
 from leafnode.stream import faults, reads, schema, source_rules, stream_rules, times
 from leafnode.stream.api import Api, Endpoint, Request
 from leafnode.stream.purge import Purge
+from leafnode.stream.purged import tell_consumers
 from leafnode.stream.stream import STORE_DOWN, Stream
 from leafnode.stream.stream_config import REQUEST_SHAPE, StreamConfig
 from leafnode.stream.stream_rules import API_LEVEL
@@ -233,7 +234,7 @@ class StreamApi:
             if failure:
                 request.fail(faults.fault(faults.PURGE, failure))
             else:
-                request.answer({"success": True, "purged": removed})
+                tell_consumers(stream, pattern or b">", lambda: request.answer({"success": True, "purged": removed}))
 
         filters = None if pattern in (b"", b">") else [pattern]
         Purge(stream, filters, below=seq, keep=keep, done=done).start()

@@ -145,11 +145,11 @@ class Consumer:
 
     def needs(self, seq: int) -> bool:
         """Interest retention: whether a message it wants has still to be seen or acknowledged."""
-        return seq > self.feed.position or seq in self.pending or seq in self.given_up
+        return seq > self.feed.reach or seq in self.pending or seq in self.given_up
 
     def has_reached(self, seq: int) -> bool:
         """Whether it was delivered, or passed over because nothing further on is left to deliver."""
-        return seq <= self.feed.position or (self.feed.is_exhausted and seq <= self.stream.committed)
+        return seq <= self.feed.reach
 
     # start -------------------------------------------------------------------------------------------------------
 
@@ -191,12 +191,16 @@ class Consumer:
         """A message it wants is committed; `pump` follows."""
         self.feed.on_stored(stored, taken=self.outlet.is_open())
 
-    def on_removed(self, seq: int) -> None:
+    def on_removed(self, seq: int, *, advise: bool = True) -> None:
         """A message it wants is gone from the stream."""
         entry = self.pending.get(seq)
         if entry is not None:
-            self.drop_pending(seq)
-            self.answers.on_removed(seq, entry)
+            if self.acks_below:
+                self._drop_lost(seq, entry)
+            else:
+                self.drop_pending(seq)
+            if advise:
+                self.answers.on_removed(seq, entry)
         elif seq in self.given_up:
             self._forget_given_up(seq)
         else:
@@ -207,6 +211,16 @@ class Consumer:
         self._forget_deliveries()
         self.feed.on_cleared()
         self.floor_seq, self.floor_stream_seq = self.delivered_seq, self.feed.position
+        self.changed(soon=True)
+
+    def on_purged(self, first: int) -> None:
+        """Nothing that it wants is left below `first`."""
+        self.feed.move_to(first - 1)
+        if not len(self.pending):
+            self._forget_deliveries()
+            self.floor_seq, self.floor_stream_seq = self.delivered_seq, self.feed.position
+        else:
+            self.floor_stream_seq = max(self.floor_stream_seq, min(first, next(iter(self.pending.entries))) - 1)
         self.changed(soon=True)
 
     def on_restored(self) -> None:
@@ -245,7 +259,10 @@ class Consumer:
                 return False
             stored = self.feed.peek()
             if stored is None:
-                return self.feed.is_exhausted
+                if not self.feed.is_exhausted:
+                    return False
+                self.feed.look_to_the_end()
+                return True
             if self._must_wait(stored):
                 return False
             if not self._deliver_new(stored):
@@ -382,6 +399,16 @@ class Consumer:
         self.floor_seq, self.floor_stream_seq = max(self.floor_seq, consumer_seq), seq
         self.changed(soon=True)
         return dropped
+
+    def _drop_lost(self, seq: int, entry: Pending) -> None:
+        """Its message is gone: what is below it still waits, and the floor stands at it only if nothing does."""
+        first = self.pending.first()
+        self.pending.pop(seq)
+        self.again.discard(seq)
+        self._forget_on_disk(seq, entry)
+        if first is not None and first[0] == seq:
+            self.floor_seq, self.floor_stream_seq = max(self.floor_seq, entry.first_seq), seq
+            self.acked_ns = self.stream.around.now_ns()
 
     def _forget_on_disk(self, seq: int, entry: Pending) -> None:
         changes = self.changed(soon=True)

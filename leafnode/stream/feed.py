@@ -37,6 +37,7 @@ class Feed:
         self._filters = filters
         self._pump = pump
         self.position = position  # stream sequence of the last new delivery
+        self.reach = position  # looked at so far: with another filter, what was passed over is not gone back to
         self.num_pending = 0
         self.is_counting = False
         self.closed = False
@@ -56,7 +57,7 @@ class Feed:
 
     def begin(self, first: int, then: Callable[[], None] | None = None) -> None:
         """Start before sequence `first`; call `then` when num_pending is known."""
-        self.position = max(0, first - 1)
+        self.position = self.reach = max(0, first - 1)
         self._reset(self.position)
         self.count(then)
 
@@ -65,12 +66,12 @@ class Feed:
         self._selected = OrderedDict.fromkeys(sorted(sequences))
         self._selected_to = self._scanned = self._stream.committed
         first = next(iter(self._selected), self._selected_to + 1)
-        self.position = max(0, first - 1)
+        self.position = self.reach = max(0, first - 1)
         self.num_pending = len(sequences)
 
     def restart(self, then: Callable[[], None]) -> None:
         """Read and count anew from where it is: the stream was reloaded or the filters changed."""
-        self._reset(min(self.position, self._stream.committed))
+        self._reset(max(self.position, min(self.reach, self._stream.committed)))
         self.count(then)
 
     def _reset(self, scanned: int) -> None:
@@ -88,9 +89,9 @@ class Feed:
         stream, contents = self._stream, self._stream.contents
         filters = self._filters()
         committed = stream.committed
-        if self.position >= committed or not contents.messages:
+        if self._scanned >= committed or not contents.messages:
             self.num_pending = 0
-        elif self.position < contents.first_seq and committed == contents.last_seq:
+        elif self._scanned < contents.first_seq and committed == contents.last_seq:
             wanted = contents.matching_any(filters) if filters else None
             self.num_pending = contents.messages if wanted is None else sum(subject.count for subject in wanted)
         else:
@@ -102,7 +103,7 @@ class Feed:
             serial = self._count_serial = self._serial
             ids = stream.subject_ids(filters)
             stream.around.reads.ask(
-                reads.Count(stream.id, self.position, committed, ids, lambda number: self._counted(serial, number))
+                reads.Count(stream.id, self._scanned, committed, ids, lambda number: self._counted(serial, number))
             )
             return
         if then:
@@ -140,7 +141,7 @@ class Feed:
 
     def on_removed(self, seq: int) -> None:
         """A message that it wants is gone from the stream."""
-        if seq <= self.position or seq > self._stream.committed:
+        if seq <= self.reach or seq > self._stream.committed:
             return
         if self._selected is not None and seq <= self._selected_to:
             if seq in self._selected:
@@ -158,11 +159,16 @@ class Feed:
         """Everything is gone from the stream."""
         last = self._stream.contents.last_seq
         then, self._then = self._then, None
-        self._reset(last)
-        self.position = max(self.position, last)
+        self.position = self.reach = max(self.reach, last)
+        self._reset(self.position)
         self.num_pending = 0
         if then:
             then()
+
+    def move_to(self, seq: int) -> None:
+        """Nothing that it wants is left up to a sequence, nor up to where it has looked already."""
+        self.position = self.reach = max(self.reach, seq)
+        self._scanned = max(self._scanned, self.position)
 
     # the next message --------------------------------------------------------------------------------------------
 
@@ -183,8 +189,12 @@ class Feed:
         stored = self._pop()
         if self._selected is not None:
             self._selected.pop(stored.seq, None)
-        self.position = stored.seq
+        self.position = self.reach = stored.seq
         self.num_pending = max(0, self.num_pending - 1)
+
+    def look_to_the_end(self) -> None:
+        """Somebody wanted more and there is nothing: what else is in the stream has been passed over."""
+        self.reach = max(self.reach, self._stream.committed)
 
     @property
     def is_live(self) -> bool:

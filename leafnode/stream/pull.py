@@ -249,7 +249,7 @@ class Pull:
             100,
             "Idle Heartbeat",
             ("Nats-Last-Consumer", str(consumer.delivered_seq)),
-            ("Nats-Last-Stream", str(consumer.position)),
+            ("Nats-Last-Stream", str(consumer.feed.reach)),
         )
 
     def _end(self, request: Request, code: int, text: str) -> None:

@@ -82,7 +82,7 @@ class Purge:
                 break
             weight = stream.recall.weigh(meta)
             if weight is not None:
-                stream.remove(meta.seq, weight.subject, weight.size, "deleted")
+                stream.remove(meta.seq, weight.subject, weight.size, "deleted", purged=True)
                 self._removed += 1
                 self._left -= 1
         if self._keep and self._left <= 0:

@@ -138,7 +138,7 @@ class Push:
 
     def _heartbeat(self) -> None:
         consumer = self._consumer
-        lines = [("Nats-Last-Consumer", str(consumer.delivered_seq)), ("Nats-Last-Stream", str(consumer.position))]
+        lines = [("Nats-Last-Consumer", str(consumer.delivered_seq)), ("Nats-Last-Stream", str(consumer.feed.reach))]
         if self._flow_subject:
             lines.append(("Nats-Consumer-Stalled", self._flow_subject.decode()))
         self._account.publish(Message(self.subject, headers=header_block.status(100, "Idle Heartbeat", *lines)))

@@ -426,8 +426,8 @@ class Stream:
 
     # removal -----------------------------------------------------------------------------------------------------
 
-    def remove(self, seq: int, subject: Subject, size: int, reason: str = "limit") -> None:
-        """One message goes. Consumers forget it."""
+    def remove(self, seq: int, subject: Subject, size: int, reason: str = "limit", *, purged: bool = False) -> None:
+        """One message goes. Consumers forget it; who had it delivered is told, except by a purge."""
         changes = self._changes or self.changes()
         if self.watchers:
             weight = self.contents.head.get(seq)
@@ -444,7 +444,7 @@ class Stream:
         if subject.count and not subject.last_seq:
             self.recall.last_of(subject)
         for consumer in self.interested(subject.name):
-            consumer.on_removed(seq)
+            consumer.on_removed(seq, advise=not purged)
         if self.contents.wants_head:
             self.recall.refill_head()
 

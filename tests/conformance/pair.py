@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 4.0  # one has said less than the other: wait so long for it 
 NUID_LENGTH = 22
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
-_ACK = re.compile(r"(\$JS\.ACK\..*\.)\d{19}(\.\d+)$")
+_ACK = re.compile(r"(\$JS\.ACK\..*\.)\d{19}(\.\d+)(?=\r|$)")
 _NUID = re.compile(r"\b[0-9A-Za-z]{22}\b")
 _SPANS = re.compile(r'"(pause_remaining|ack_time|processing_time|average_processing_time)": ?\d+')
 _MADE = re.compile(r'(?<="name": ")[0-9A-Za-z]{8}(?=", "created")')
@@ -149,6 +149,10 @@ def _json(payload: bytes) -> str:
         return text
     if isinstance(body.get("error"), dict) and str(body["error"].get("description")).startswith("invalid JSON"):
         body["error"]["description"] = "invalid JSON"  # worded by each one's parser
+    if str(body.get("type")).endswith("stream_info_response") and not body.get("state", {}).get("messages"):
+        body.pop("limit", None)  # of an empty stream nats-server shows no limit, and 0 as a deleted sequence
+        for key in ("num_deleted", "deleted"):
+            body.get("state", {}).pop(key, None)
     if "cluster" in body:
         del body["cluster"]
     for key in ("server", "client", "id"):
