@@ -102,13 +102,13 @@ class Answers:
 
     def acknowledge_to(self, stream_seq: int, consumer_seq: int) -> None:
         """Everything delivered up to there is acknowledged: by one for all, or by an answer to flow control."""
-        for seq, entry in self._consumer.drop_pending_to(stream_seq, consumer_seq):
+        for seq, entry in self._consumer.ledger.drop_to(stream_seq, consumer_seq):
             self._release(seq, entry)
 
     def _again_after(self, which: ack.Delivery, delay_ns: int) -> None:
         consumer = self._consumer
         entry = consumer.pending.get(which.stream_seq)
-        if entry is None or not consumer.floor_seq < which.consumer_seq <= consumer.delivered_seq:
+        if entry is None or not consumer.ledger.floor_seq < which.consumer_seq <= consumer.delivered_seq:
             return
         self._advise("MSG_NAKED", "nak", which)
         if delay_ns > 0:
@@ -122,7 +122,7 @@ class Answers:
         consumer = self._consumer
         entry = consumer.pending.get(which.stream_seq)
         if entry is not None and entry.due_ns:
-            due = self._around.now_ns() + consumer.wait_ns(entry.deliveries)
+            due = self._around.now_ns() + consumer.ledger.wait_ns(entry.deliveries)
             consumer.pending.schedule(which.stream_seq, entry, due)
 
     def on_removed(self, seq: int, entry: Pending) -> None:
@@ -133,8 +133,10 @@ class Answers:
     # done --------------------------------------------------------------------------------------------------------
 
     def _done_with(self, seq: int) -> None:
-        entry = self._consumer.pending.get(seq)
-        self._consumer.drop_pending(seq)
+        ledger = self._consumer.ledger
+        entry = ledger.pending.get(seq)
+        ledger.drop(seq)
+        ledger.acked_ns = self._around.now_ns()
         self._release(seq, entry)
 
     def _release(self, seq: int, entry: Pending | None) -> None:

@@ -120,6 +120,8 @@ class ConsumerCreation:
                 return
             if not consumer.config.direct:
                 advise_action(consumer, "CREATED", "create")
+            if isinstance(consumer.outlet, Push):
+                consumer.outlet.check_interest()
             self._answer(request, consumer)
             if consumer.is_paused():
                 consumer.advise_pause()
@@ -151,15 +153,16 @@ class ConsumerCreation:
                 request.fail(faults.fault(faults.CONSUMER_CREATE, failure))
             else:
                 self._answer(request, consumer)
+            self._js.watch_interest(consumer)
 
         def updated() -> None:
             if config.sourcing:
-                consumer.reset(consumer.floor_stream_seq + 1, lambda: self._around.journal.after(kept))
+                consumer.reset(consumer.ledger.floor_stream_seq + 1, lambda: self._around.journal.after(kept))
             else:
                 self._around.journal.after(kept)
 
         if consumer_rules.same(consumer.config, config) and not config.sourcing:
-            kept("")
+            self._answer(request, consumer)
         else:
             self._js.update_consumer(consumer, config, updated)
 

@@ -98,7 +98,7 @@ class ConsumerApi:
         asked = schema.parse(request.body, _RESET) if request.body else {}
         wanted = asked.get("seq", 0)
         if not wanted:
-            self._reset_to(request, consumer, consumer.floor_stream_seq + 1)
+            self._reset_to(request, consumer, consumer.ledger.done_to + 1)
             return
         policy = consumer.config.deliver_policy
         if policy == "all":

@@ -1,7 +1,7 @@
 """One consumer: what was delivered, what is acknowledged, what comes next.
 
     feed           new messages, in order
-    again          messages whose acknowledgement did not come in time: they go first
+    ledger         what was delivered; what of it was not acknowledged in time goes first
     outlet         who takes them: waiting requests (`pull`) or a deliver subject with interest (`push`)
     answers        acknowledgements
 
@@ -9,7 +9,7 @@
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from leafnode.route.message import Message
 from leafnode.route.subject import matches
@@ -17,9 +17,9 @@ from leafnode.stream import times
 from leafnode.stream.answers import Answers
 from leafnode.stream.consumer_config import ConsumerConfig
 from leafnode.stream.feed import Feed
-from leafnode.stream.journal import ConsumerChanges, ConsumerState
-from leafnode.stream.pending import AckPending, Pending
-from leafnode.stream.redelivery import Redelivery
+from leafnode.stream.journal import ConsumerState
+from leafnode.stream.ledger import Ledger
+from leafnode.stream.outlet import Outlet
 from leafnode.stream.stored import Stored
 from leafnode.wire import headers as header_block
 
@@ -27,38 +27,6 @@ if TYPE_CHECKING:
     from leafnode.stream.stream import Stream
 
 WANTS_CACHE_MAX = 4096  # subjects whose match is remembered
-
-
-class Outlet(Protocol):
-    """Where a consumer's messages go."""
-
-    def is_open(self) -> bool:
-        """Whether somebody takes a message now."""
-        ...
-
-    def offer(self, message: Message) -> bool:
-        """Send one delivery; False if nobody took it after all."""
-        ...
-
-    def settle(self, *, exhausted: bool) -> None:
-        """The pump stopped; `exhausted` when nothing is left to deliver."""
-        ...
-
-    def next_ns(self) -> int | None: ...
-
-    def on_time(self, now_ns: int) -> None: ...
-
-    def idle_since(self) -> int:
-        """Since when nobody reads, as far as that is known without looking; 0 while somebody does."""
-        ...
-
-    def is_idle(self) -> bool:
-        """Whether nobody reads; looks."""
-        ...
-
-    def close(self, reason: str) -> None:
-        """The consumer is going; tell whoever waits."""
-        ...
 
 
 class Consumer:
@@ -73,23 +41,17 @@ class Consumer:
         self.created = created
         self.armed_ns = 0
         self.deleted = False
-        self.delivered_seq = state.delivered_seq
-        self.floor_seq = state.floor_seq
-        self.floor_stream_seq = state.floor_stream_seq
-        self.delivered_ns = 0  # when the last delivery was made
-        self.acked_ns = 0
         self.ack_head = f"$JS.ACK.{stream.name}.{name}.".encode()
-        self.pending = AckPending()
-        self.given_up: dict[int, Pending] = {}  # delivered max_deliver times: kept in the stream, not delivered again
         self.feed = Feed(
             stream, state.delivered_stream_seq, wants=self.wants, filters=lambda: self.filters, pump=self.pump
         )
-        self.again = Redelivery(stream, self.pending, gone=self.drop_pending, pump=self.pump)
+        self.ledger = Ledger(self, state)
+        self.pending = self.ledger.pending
+        self.again = self.ledger.again
         self.outlet: Outlet
         self.next_request: Callable[[Message], None] = _not_pull
         self.on_inactive: Callable[[Consumer], None] = _nobody
         self._wanted: dict[bytes, bool] = {}
-        self._changes: ConsumerChanges | None = None
         self._pumping = False
         self._pace_ns = 0  # not before: original replay and rate limit
         self._last_stored_time = 0
@@ -139,13 +101,16 @@ class Consumer:
 
     @property
     def num_redelivered(self) -> int:
-        if self.config.max_deliver == 1:
-            return 0
-        return len(self.given_up) + sum(1 for entry in self.pending.entries.values() if entry.deliveries > 1)
+        return self.ledger.num_redelivered
+
+    @property
+    def delivered_seq(self) -> int:
+        """Consumer sequence of the last delivery."""
+        return self.ledger.delivered_seq
 
     def needs(self, seq: int) -> bool:
         """Interest retention: whether a message it wants has still to be seen or acknowledged."""
-        return seq > self.feed.reach or seq in self.pending or seq in self.given_up
+        return seq > self.feed.reach or self.ledger.holds(seq)
 
     def has_reached(self, seq: int) -> bool:
         """Whether it was delivered, or passed over because nothing further on is left to deliver."""
@@ -155,35 +120,18 @@ class Consumer:
 
     def begin(self, first: int, then: Callable[[], None] | None = None) -> None:
         """Start before sequence `first`; call `then` when num_pending is known."""
-        self.floor_stream_seq = max(0, first - 1)
-        self.changed(soon=True)
+        self.ledger.begin(max(0, first - 1))
         self.feed.begin(first, then)
 
     def begin_selected(self, sequences: list[int]) -> None:
         """Deliver these first, then what is new: last_per_subject."""
         self.feed.begin_selected(sequences)
-        self.floor_stream_seq = self.feed.position
-        self.changed(soon=True)
+        self.ledger.begin(self.feed.position)
 
     def reset(self, first: int, then: Callable[[], None]) -> None:
         """CONSUMER.RESET: as if newly created before sequence `first`; `then` when num_pending is known."""
-        self._forget_deliveries()
-        self.delivered_seq = self.floor_seq = 0
-        self.delivered_ns = self.acked_ns = 0
-        self.begin(first, then)
-
-    def resume(self, rows: list[tuple[int, int, int, int]]) -> None:
-        """Take back the deliveries read from the disk; each gets its whole ack_wait again."""
-        now = self.stream.around.now_ns()
-        for seq, consumer_seq, first_seq, deliveries in rows:
-            entry = Pending(consumer_seq, now)
-            entry.first_seq = first_seq
-            entry.deliveries = abs(deliveries)
-            entry.on_disk = True
-            if deliveries < 0:
-                self.given_up[seq] = entry
-            else:
-                self.pending.add(seq, entry, self._due_ns(now, deliveries))
+        self.ledger.begin_anew(max(0, first - 1))
+        self.feed.begin(first, then)
 
     # the stream's events -----------------------------------------------------------------------------------------
 
@@ -193,35 +141,22 @@ class Consumer:
 
     def on_removed(self, seq: int, *, advise: bool = True) -> None:
         """A message it wants is gone from the stream."""
-        entry = self.pending.get(seq)
-        if entry is not None:
-            if self.acks_below:
-                self._drop_lost(seq, entry)
-            else:
-                self.drop_pending(seq)
-            if advise:
-                self.answers.on_removed(seq, entry)
-        elif seq in self.given_up:
-            self._forget_given_up(seq)
-        else:
+        entry = self.ledger.drop_lost(seq)
+        if entry is None:
             self.feed.on_removed(seq)
+        elif advise:
+            self.answers.on_removed(seq, entry)
 
     def on_cleared(self) -> None:
         """Everything is gone from the stream."""
-        self._forget_deliveries()
+        self.ledger.drop_all()
         self.feed.on_cleared()
-        self.floor_seq, self.floor_stream_seq = self.delivered_seq, self.feed.position
-        self.changed(soon=True)
+        self.ledger.purged_to(self.feed.position + 1)
 
     def on_purged(self, first: int) -> None:
         """Nothing that it wants is left below `first`."""
         self.feed.move_to(first - 1)
-        if not len(self.pending):
-            self._forget_deliveries()
-            self.floor_seq, self.floor_stream_seq = self.delivered_seq, self.feed.position
-        else:
-            self.floor_stream_seq = max(self.floor_stream_seq, min(first, next(iter(self.pending.entries))) - 1)
-        self.changed(soon=True)
+        self.ledger.purged_to(first)
 
     def on_restored(self) -> None:
         """The stream was reloaded: what it was about to deliver may not exist."""
@@ -277,7 +212,7 @@ class Consumer:
         if not self._is_paced:
             return False
         if self.config.replay_policy == "original" and self._last_stored_time and not self.feed.is_live:
-            self._pace_ns = max(self._pace_ns, self.delivered_ns + stored.time - self._last_stored_time)
+            self._pace_ns = max(self._pace_ns, self.ledger.delivered_ns + stored.time - self._last_stored_time)
         return self._pace_ns > self.stream.around.now_ns()
 
     def _keep_pace(self, stored: Stored, now: int) -> None:
@@ -296,39 +231,31 @@ class Consumer:
         if not self.outlet.offer(self._dressed(stored, reply)):
             return False
         self.feed.advance()
-        self.delivered_seq = number
-        self.delivered_ns = now
+        self.ledger.delivered(stored, number, now)
         if self._is_paced:
             self._keep_pace(stored, now)
-        if self.acks:
-            entry = Pending(number, now, stored.subject, self.stream.size_of_stored(stored))
-            self.pending.add(seq, entry, self._due_ns(now, 1))
-            self.changed(soon=False).pending[seq] = entry
-        else:
-            self.floor_seq, self.floor_stream_seq = number, seq
-            self.changed(soon=False)
-            if self.stream.config.retention == "interest" and not self.stream.is_needed(seq, stored.subject):
-                self.stream.retention.settled(seq)
+        if not self.acks:
+            self._release(stored)
         return True
+
+    def _release(self, stored: Stored) -> None:
+        """Nobody acknowledges: an interest stream lets a message go once everybody had it."""
+        stream = self.stream
+        if stream.config.retention == "interest" and not stream.is_needed(stored.seq, stored.subject):
+            stream.retention.settled(stored.seq)
 
     def _deliver_again(self, stored: Stored) -> bool:
         """The first of the redeliveries; False if nobody takes it now."""
         entry = self.pending.entries[stored.seq]
-        if self._is_worn(entry):
-            self._give_up(stored.seq, entry)
+        if self.ledger.is_worn(entry):
+            self.ledger.give_up(stored.seq, entry)
             return True
         number = self.delivered_seq + 1
         now = self.stream.around.now_ns()
         numbers = (self.ack_head, entry.deliveries + 1, stored.seq, number, stored.time, self.num_pending)
         if not self.outlet.offer(self._dressed(stored, b"%b%d.%d.%d.%d.%d" % numbers)):
             return False
-        self.again.advance()
-        self.delivered_seq = entry.consumer_seq = number
-        self.delivered_ns = entry.delivered_ns = now
-        entry.deliveries += 1
-        entry.subject, entry.size = stored.subject, self.stream.size_of_stored(stored)
-        self.pending.schedule(stored.seq, entry, self._due_ns(now, entry.deliveries))
-        self.changed(soon=False).pending[stored.seq] = entry
+        self.ledger.delivered_again(stored, number, now)
         return True
 
     def _dressed(self, stored: Stored, reply: bytes) -> Message:
@@ -336,101 +263,6 @@ class Consumer:
             return Message(stored.subject, reply, stored.headers, stored.payload)
         size = b"%d" % len(stored.payload)
         return Message(stored.subject, reply, header_block.with_lines(stored.headers, (b"Nats-Msg-Size", size)), b"")
-
-    # deliveries that wait for their acknowledgement ----------------------------------------------------------------
-
-    def wait_ns(self, deliveries: int) -> int:
-        """How long the n-th delivery waits; 0: for ever."""
-        backoff = self.config.backoff
-        return backoff[min(deliveries, len(backoff)) - 1] if backoff else self.config.ack_wait
-
-    def _due_ns(self, now_ns: int, deliveries: int) -> int:
-        wait = self.wait_ns(deliveries)
-        return now_ns + wait if wait else 0
-
-    def _is_worn(self, entry: Pending) -> bool:
-        return 0 < self.config.max_deliver <= entry.deliveries
-
-    def _is_overdue(self, seq: int, entry: Pending) -> None:
-        """Its acknowledgement did not come in time: once more, or given up at max_deliver."""
-        if self._is_worn(entry):
-            self._give_up(seq, entry)
-        else:
-            self.again.add(seq)
-
-    def _give_up(self, seq: int, entry: Pending) -> None:
-        self.pending.pop(seq)
-        self.again.discard(seq)
-        self.given_up[seq] = entry
-        self.changed(soon=True).pending[seq] = entry
-        self.stream.around.advise(
-            f"ADVISORY.CONSUMER.MAX_DELIVERIES.{self.stream.name}.{self.name}",
-            "advisory.v1.max_deliver",
-            stream=self.stream.name,
-            consumer=self.name,
-            stream_seq=seq,
-            deliveries=entry.deliveries,
-        )
-
-    def drop_pending(self, seq: int) -> None:
-        """A delivery needs no acknowledgement any more."""
-        if seq in self.given_up:
-            self._forget_given_up(seq)
-        entry = self.pending.pop(seq)
-        if entry is None:
-            return
-        self.acked_ns = self.stream.around.now_ns()
-        self.again.discard(seq)
-        self._forget_on_disk(seq, entry)
-        self._raise_floor(entry)
-
-    def drop_pending_to(self, seq: int, consumer_seq: int) -> list[tuple[int, Pending]]:
-        """Deliveries up to a stream sequence need none any more; those that waited for it."""
-        if seq <= self.floor_stream_seq:
-            return []
-        dropped = [(number, self.pending.entries[number]) for number in self.pending.upto(seq)]
-        for number, entry in dropped:
-            self.pending.pop(number)
-            self.again.discard(number)
-            self._forget_on_disk(number, entry)
-        for number in [number for number in self.given_up if number <= seq]:
-            self._forget_given_up(number)
-        self.acked_ns = self.stream.around.now_ns()
-        self.floor_seq, self.floor_stream_seq = max(self.floor_seq, consumer_seq), seq
-        self.changed(soon=True)
-        return dropped
-
-    def _drop_lost(self, seq: int, entry: Pending) -> None:
-        """Its message is gone: what is below it still waits, and the floor stands at it only if nothing does."""
-        first = self.pending.first()
-        self.pending.pop(seq)
-        self.again.discard(seq)
-        self._forget_on_disk(seq, entry)
-        if first is not None and first[0] == seq:
-            self.floor_seq, self.floor_stream_seq = max(self.floor_seq, entry.first_seq), seq
-            self.acked_ns = self.stream.around.now_ns()
-
-    def _forget_on_disk(self, seq: int, entry: Pending) -> None:
-        changes = self.changed(soon=True)
-        if entry.on_disk:
-            changes.pending[seq] = None
-        else:
-            changes.pending.pop(seq, None)
-
-    def _forget_given_up(self, seq: int) -> None:
-        self._forget_on_disk(seq, self.given_up.pop(seq))
-
-    def _forget_deliveries(self) -> None:
-        for seq in [*self.pending.entries, *self.given_up]:
-            self.drop_pending(seq)
-
-    def _raise_floor(self, done: Pending) -> None:
-        """The floor goes up to the oldest delivery that still waits, if what was below it is done."""
-        first = self.pending.first()
-        if first is None:
-            self.floor_seq, self.floor_stream_seq = self.delivered_seq, self.feed.position
-        elif done.first_seq == self.floor_seq + 1:
-            self.floor_seq, self.floor_stream_seq = first[1].first_seq - 1, first[0] - 1
 
     # time --------------------------------------------------------------------------------------------------------
 
@@ -453,10 +285,7 @@ class Consumer:
     def on_time(self, now_ns: int) -> None:
         if self.deleted:
             return
-        for seq in self.pending.due(now_ns):
-            entry = self.pending.get(seq)
-            if entry is not None:
-                self._is_overdue(seq, entry)
+        self.ledger.on_time(now_ns)
         self.outlet.on_time(now_ns)
         self._look_at_pause(now_ns)
         end = self._end_of_life_ns()
@@ -500,36 +329,6 @@ class Consumer:
         self.stream.around.timers.disarm(self)
         self.answers.unsubscribe()
         self.outlet.close(reason)
-
-    # the disk ----------------------------------------------------------------------------------------------------
-
-    def changed(self, *, soon: bool) -> ConsumerChanges:
-        """This consumer's part of the batch being collected. A delivery can wait a little, an acknowledgement not."""
-        if self._changes is None:
-            self._changes = self.stream.around.journal.consumer_changes(self, soon=soon)
-        elif soon:
-            self.stream.around.journal.consumer_changes(self, soon=True)
-        return self._changes
-
-    def close_changes(self, changes: ConsumerChanges) -> None:
-        """The batch leaves for the disk."""
-        self._changes = None
-        changes.state = ConsumerState(self.delivered_seq, self.feed.position, self.floor_seq, self.floor_stream_seq)
-        if changes.rewrite:
-            changes.pending = {**self.pending.entries, **self.given_up}
-        for seq, entry in changes.pending.items():
-            if entry is None:
-                changes.dropped.append(seq)
-            else:
-                entry.on_disk = True
-                deliveries = -entry.deliveries if seq in self.given_up else entry.deliveries
-                changes.rows.append((seq, entry.consumer_seq, entry.first_seq, deliveries))
-
-    def on_not_kept(self, changes: ConsumerChanges) -> None:
-        """The store's copy is old: write everything with the next commit."""
-        self._changes = None
-        if not self.deleted:
-            self.changed(soon=True).rewrite = True
 
 
 def _nobody(_consumer: Consumer) -> None:

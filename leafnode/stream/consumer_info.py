@@ -12,17 +12,17 @@ from leafnode.stream.stream_rules import API_LEVEL
 
 def describe(consumer: Consumer) -> dict[str, Any]:
     """Its configuration, its position and what waits, in nats-server's order."""
-    outlet = consumer.outlet
+    outlet, ledger = consumer.outlet, consumer.ledger
     waiting = outlet.num_waiting if isinstance(outlet, Pull) else 0  # first: it answers those whose time is up
     shown: dict[str, Any] = {
         "stream_name": consumer.stream.name,
         "name": consumer.name,
         "created": times.to_text(consumer.created),
         "config": _config(consumer),
-        "delivered": _position(consumer.delivered_seq, consumer.position, consumer.delivered_ns),
-        "ack_floor": _position(consumer.floor_seq, consumer.floor_stream_seq, consumer.acked_ns),
+        "delivered": _position(ledger.delivered_seq, _delivered_to(consumer), ledger.delivered_ns),
+        "ack_floor": _position(ledger.floor_seq, ledger.floor_stream_seq, ledger.acked_ns),
         "num_ack_pending": len(consumer.pending),
-        "num_redelivered": consumer.num_redelivered,
+        "num_redelivered": ledger.num_redelivered,
         "num_waiting": waiting,
         "num_pending": consumer.num_pending,
     }
@@ -35,6 +35,13 @@ def describe(consumer: Consumer) -> dict[str, Any]:
     if isinstance(outlet, Pull) and consumer.config.priority_groups:
         shown["priority_groups"] = [_group(consumer.config.priority_groups[0], outlet)]
     return shown
+
+
+def _delivered_to(consumer: Consumer) -> int:
+    """The last delivery; of a consumer that has had none since the stream's beginning, how far it has looked."""
+    ledger = consumer.ledger
+    is_fresh = not (consumer.position or ledger.delivered_seq or ledger.floor_stream_seq)
+    return consumer.feed.reach if is_fresh else consumer.position
 
 
 def _config(consumer: Consumer) -> dict[str, Any]:

@@ -250,7 +250,7 @@ class Feed:
         if not wanted:
             self._selected = None
             self._dropped.clear()
-            self.position = max(self.position, self._selected_to)
+            self.reach = max(self.reach, self._selected_to)
             self._scanned = self._selected_to
             return self._fetch()
         recent = self._stream.shelf.messages

@@ -116,7 +116,7 @@ class JetStream:
     def _load_consumer(self, stream: Stream, row: LoadedConsumer) -> None:
         config = ConsumerConfig.from_json(schema.parse(row.config, CONSUMER_SHAPE))
         consumer = self._build(stream, row.id, row.name, config, row.created, row.state)
-        consumer.resume(row.pending)
+        consumer.ledger.resume(row.pending)
         consumer.feed.count(consumer.pump)
         self.watch_interest(consumer)
 
@@ -288,7 +288,7 @@ class JetStream:
         return consumer
 
     def watch_interest(self, consumer: Consumer) -> None:
-        """The asker knows of it: from now on messages may flow."""
+        """The asker knows of it, or of its change: from now on messages may flow."""
         if isinstance(consumer.outlet, Push):
             consumer.outlet.check_interest()
         consumer.pump()
@@ -301,18 +301,14 @@ class JetStream:
         filtered = consumer.config.filters != config.filters
         consumer.configure(config)
         if isinstance(consumer.outlet, Push):
-            consumer.outlet.move()
+            if consumer.outlet.subject != config.deliver_subject.encode():
+                consumer.outlet.move()
             self._push.setdefault(consumer.outlet.subject, {})[consumer] = None
-
-        def counted() -> None:
-            self.watch_interest(consumer)
-            then()
-
         if filtered:
             consumer.stream.forget_interest()
-            consumer.feed.restart(counted)
+            consumer.feed.restart(then)
         else:
-            counted()
+            then()
 
     def pause_consumer(self, consumer: Consumer, until_ns: int) -> None:
         """Pause until a time; 0, or one that has passed: go on."""

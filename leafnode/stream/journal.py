@@ -270,7 +270,7 @@ class Journal:
         for changes in batch.streams.values():
             changes.stream.close_changes(changes)
         for consumer_changes in batch.consumers.values():
-            consumer_changes.consumer.close_changes(consumer_changes)
+            consumer_changes.consumer.ledger.close_changes(consumer_changes)
         return batch
 
     def confirm(self, batch: Batch) -> None:
@@ -301,7 +301,7 @@ class Journal:
             for changes in lost.streams.values():
                 changes.stream.on_refused(changes, reason)
             for consumer_changes in lost.consumers.values():
-                consumer_changes.consumer.on_not_kept(consumer_changes)
+                consumer_changes.consumer.ledger.on_not_kept()
         for call in [*batch.after, *behind.after]:
             call(reason)
         self._room()

@@ -73,6 +73,7 @@ class Push:
     def move(self) -> None:
         """Another deliver subject was configured."""
         self.subject = self._consumer.config.deliver_subject.encode()
+        self.bound = False
 
     def check_interest(self) -> bool:
         """Look whether somebody listens; True if that changed."""

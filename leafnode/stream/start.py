@@ -25,8 +25,8 @@ def start(consumer: Consumer, done: Done) -> None:
         at(last + 1)
     elif policy == "last":
         subjects = contents.matching_any(config.filters) if config.filters else None
-        newest = last if subjects is None else max((subject.last_seq for subject in subjects), default=last + 1)
-        at(newest if contents.messages else last + 1)
+        newest = last if subjects is None else max((subject.last_seq for subject in subjects), default=0)
+        at(max(newest, first) if contents.messages else last + 1)
     elif policy == "last_per_subject":
         newest_ones = contents.matching_any(config.filters or [b">"])
         consumer.begin_selected([subject.last_seq for subject in newest_ones if subject.last_seq])

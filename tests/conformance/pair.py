@@ -22,10 +22,12 @@ CONNECT = b'CONNECT {"verbose":false,"headers":true,"no_responders":true,"protoc
 QUIET_SECONDS = 0.03  # both have said equally much: wait so long for one that says more
 PATIENCE_SECONDS = 4.0  # one has said less than the other: wait so long for it to catch up
 NUID_LENGTH = 22
+SHOWN = 2000  # characters of a message in an error
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 _ACK = re.compile(r"(\$JS\.ACK\..*\.)\d{19}(\.\d+)(?=\r|$)")
 _NUID = re.compile(r"\b[0-9A-Za-z]{22}\b")
+_FLOW = re.compile(r"(\$JS\.FC\.[^.]+\.[^.]+\.)\w{4}")
 _SPANS = re.compile(r'"(pause_remaining|ack_time|processing_time|average_processing_time)": ?\d+')
 _MADE = re.compile(r'(?<="name": ")[0-9A-Za-z]{8}(?=", "created")')
 _IDENTITY = re.compile(r"(?<=Nats-Stream-Identity: )\w{8}")
@@ -119,6 +121,7 @@ class Side:
         if not text:
             return text
         text = _OWN.sub("", _TIME.sub("TIME", _ACK.sub(r"\1NS\2", text)))
+        text = _FLOW.sub(r"\1XXXX", text)
         text = _SPANS.sub(r'"\1": 0', text.replace(", }", "}"))
         for found in _MADE.finditer(text):
             self._id(found)
@@ -151,7 +154,7 @@ def _json(payload: bytes) -> str:
         body["error"]["description"] = "invalid JSON"  # worded by each one's parser
     if str(body.get("type")).endswith("stream_info_response") and not body.get("state", {}).get("messages"):
         body.pop("limit", None)  # of an empty stream nats-server shows no limit, and 0 as a deleted sequence
-        for key in ("num_deleted", "deleted"):
+        for key in ("num_deleted", "deleted", "first_seq"):
             body.get("state", {}).pop(key, None)
     if "cluster" in body:
         del body["cluster"]
@@ -292,7 +295,7 @@ class Pair:
 
 
 def _shown(said: list[Said]) -> str:
-    return "".join(f"\n    {message[1:]}" for message in said) or " nothing"
+    return "".join(f"\n    {str(message[1:])[:SHOWN]}" for message in said) or " nothing"
 
 
 @contextlib.contextmanager

@@ -107,6 +107,8 @@ def test_every_request_is_answered_once(requests: list[tuple[str, Any]]) -> None
     bench.consumer("S", "c")
     for verb, body in requests:
         answers = bench.request(f"$JS.API.{verb}", encoded(body))
+        if not answers and verb == "CONSUMER.RESET.S.c":
+            continue  # as with nats-server nobody answers for a consumer that is gone
         assert len(answers) == 1
         assert json.loads(answers[0].payload)["type"].startswith("io.nats.jetstream.api.v1.")
     bench.advance(10**9)
