@@ -466,8 +466,8 @@ def test_pause(bench: Bench) -> None:
     assert bench.heard(inbox) == []
     assert bench.heard(bench.pull("c", no_wait=True), least=1) == ["404 No Messages"]
     assert bench.info("c")["paused"]
+    bench.pair.leave(inbox)  # nats-server would serve it only when something new comes
     assert not bench.pair.api(f"CONSUMER.PAUSE.{bench.name}.c", {"pause_until": "2020-01-01T00:00:00Z"})["paused"]
-    bench.pair.leave(inbox)  # nats-server would look again only when something comes
     assert bench.heard(bench.pull("c", batch=2), least=2) == ["1x1", "2x1"]
     bench.info("c")
     assert not bench.pair.api(f"CONSUMER.PAUSE.{bench.name}.c")["paused"]
