@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # Test processes: most tests wait for real servers, so there are more than cores.
 WORKERS ?= 3
 
-.PHONY: demo test lint fix bench run clean help
+.PHONY: demo test lint fix bench compare run clean help
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -27,6 +27,9 @@ fix: $(STAMP)    ## formatting and the lint that mends itself
 
 bench: $(STAMP)  ## figures side by side with nats-server, as ratios
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+compare: $(STAMP) ## random JetStream programs at nats-server and leafnode side by side: SEEDS=0:1000
+	@$(BIN)/python -m tests.conformance.programs $(if $(SEEDS),--seeds $(SEEDS))
 
 run: $(STAMP)    ## a broker on localhost with streams in .cache/run
 	$(BIN)/leafnode -a 127.0.0.1 -js -sd .cache/run -m 8222

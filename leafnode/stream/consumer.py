@@ -196,11 +196,12 @@ class Consumer:
             if stored is None:
                 if not self.feed.is_exhausted:
                     return False
-                self.feed.look_to_the_end()
+                self.feed.look_to(self.stream.committed)
                 return True
             if self._must_wait(stored):
                 return False
             if not self._deliver_new(stored):
+                self.feed.look_to(stored.seq - 1)
                 return True
         return False
 

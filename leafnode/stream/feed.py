@@ -192,9 +192,9 @@ class Feed:
         self.position = self.reach = stored.seq
         self.num_pending = max(0, self.num_pending - 1)
 
-    def look_to_the_end(self) -> None:
-        """Somebody wanted more and there is nothing: what else is in the stream has been passed over."""
-        self.reach = max(self.reach, self._stream.committed)
+    def look_to(self, seq: int) -> None:
+        """Somebody wanted more: what is in the stream up to there, of other subjects, has been passed over."""
+        self.reach = max(self.reach, seq)
 
     @property
     def is_live(self) -> bool:

@@ -91,7 +91,7 @@ class Program:
         if policy == "last_per_subject" and not filters:
             filters = ["p.>"]
         if policy == "by_start_sequence":
-            config["opt_start_seq"] = max(1, pick.randint(self._last - 2, self._last + 2))
+            config["opt_start_seq"] = max(1, pick.randint(self._last - 3, self._last + 1))
         config["deliver_policy"] = policy
         if config["ack_policy"] == "all" and self._loses:
             config["ack_policy"] = "explicit"  # nats-server takes all before a lost message for acknowledged
