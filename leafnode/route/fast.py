@@ -31,6 +31,9 @@ class Publisher(Protocol):
     in_bytes: int
     fed: set[FastSink]  # who got something and is still to be woken
 
+    @property
+    def max_control_line(self) -> int: ...
+
 
 class FastWays:
     """What one publisher sends, as far as it needs no thought."""
@@ -178,7 +181,7 @@ class FastWays:
             return 0
         subject = words[1]
         matched = self._account.routes.get(subject)
-        if matched is None and len(line.split()) != count:
+        if matched is None and (len(line.split()) != count or len(line) > self._publisher.max_control_line):
             return 0
         stop = after + size
         if stop > end:

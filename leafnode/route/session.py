@@ -7,7 +7,6 @@ publish goes by the fast ways where it can (`leafnode.route.fast`), with the sam
 Source: spec client-protocol sections 1 to 10.
 """
 
-import json
 from collections.abc import Callable
 from typing import Protocol
 
@@ -23,8 +22,10 @@ from leafnode.route.subject import RESERVED_REPLIES, RESERVED_SUBJECTS, is_publi
 from leafnode.route.verdict import Verdict
 from leafnode.wire import control, headers
 from leafnode.wire.backlog import Backlog
+from leafnode.wire.connect import parse_connect, parse_object
 from leafnode.wire.control import CRLF, parse_client
 
+VERB_MAX = len("CONNECT ")  # bytes before the arguments of a line, of which alone the length is limited
 TOO_MANY_CONNECTIONS = "maximum account active connections exceeded"
 
 
@@ -134,7 +135,7 @@ class Session:
             position = stop
 
     def _incomplete_line(self, end: int, position: int) -> tuple[int, int]:
-        if end - position > self.host.max_control_line:
+        if end - position > self.host.max_control_line + VERB_MAX:
             raise ProtocolError("maximum control line exceeded", "Maximum Control Line Exceeded")
         return position, 0
 
@@ -142,8 +143,8 @@ class Session:
 
     def _operation(self, line: bytes, data: bytes, after: int, end: int) -> int:
         """The complete way. Returns where the operation ends; beyond `end` if its payload is not there yet."""
-        if len(line) > self.host.max_control_line + 8:  # the limit is on the arguments
-            raise ProtocolError("maximum control line exceeded", "Maximum Control Line Exceeded")
+        if len(line) > self.host.max_control_line:
+            self._check_length(line)
         op = parse_client(line)
         if not self.connected and not isinstance(op, control.Connect) and not self._admit_without_connect(op):
             return end
@@ -161,11 +162,19 @@ class Session:
                 self._unsubscribe(sid, maximum)
             case control.Connect(text):
                 self._connect(text)
+            case control.Info(text):
+                parse_object(text)
             case control.Err():
                 raise ProtocolError(reason="Client Error")
-            case _:  # INFO and +OK from a client are ignored
+            case control.Ok():
                 pass
         return after
+
+    def _check_length(self, line: bytes) -> None:
+        """The limit is on what stands after the verb."""
+        arguments = line.rstrip(CRLF).split(None, 1)[1:]
+        if arguments and len(arguments[0]) > self.host.max_control_line:
+            raise ProtocolError("maximum control line exceeded", "Maximum Control Line Exceeded")
 
     def _admit_without_connect(self, op: control.Op) -> bool:
         """A client that never sends CONNECT is welcome where nobody needs credentials."""
@@ -179,10 +188,10 @@ class Session:
         return True
 
     def _pub(self, op: control.Pub, line: bytes, data: bytes, after: int, end: int) -> int:
-        if op.size > self.max_payload >= 0:
-            raise ProtocolError("Maximum Payload Violation", "Maximum Message Payload Exceeded")
         if op.header_size >= 0 and not self.takes_headers:
             raise ProtocolError(reason="Protocol Violation: headers were not agreed on")
+        if op.size > self.max_payload >= 0:
+            raise ProtocolError("Maximum Payload Violation", "Maximum Message Payload Exceeded")
         stop = after + op.size + 2
         if stop > end:
             return stop
@@ -243,23 +252,25 @@ class Session:
     def _answer_no_responders(self, message: Message) -> None:
         assert self.account is not None
         for sub in self.account.subscriptions.match(message.reply):
-            if sub.sink is self:
+            if sub.sink is self and not sub.queue:  # it counts for no limit of the subscription
                 block = headers.status(503, "", ("Nats-Subject", message.subject.decode("utf-8", "replace")))
-                self.deliver(sub, Message(message.reply, b"", block, b""), message.reply)
+                size = len(block)
+                self._say(b"HMSG %b %b %d %d\r\n%b\r\n" % (message.reply, sub.sid, size, size, block))
                 return
+
+    @property
+    def max_control_line(self) -> int:
+        """Bytes of arguments that a line may have."""
+        return self.host.max_control_line
 
     # connecting --------------------------------------------------------------------------------------------------
 
     def _connect(self, text: bytes) -> None:
-        try:
-            options = json.loads(text)
-        except (ValueError, RecursionError):
-            options = None
-        if not isinstance(options, dict):
-            raise ProtocolError(reason="Protocol Violation: CONNECT is not JSON")
-        self._forget_subscriptions()
+        options = parse_connect(text)
+        if self.connected:
+            self._forget_subscriptions()
         self._take_options(options)
-        if "account" in options or "new_account" in options:
+        if options.get("account") or options.get("new_account"):
             self._admit(None)
             return
         user = self.host.authenticate(self, options)
@@ -297,7 +308,7 @@ class Session:
         """A later CONNECT changes what it names and leaves the rest (as nats-server does)."""
         self.verbose = options.get("verbose", self.verbose) is True
         self.pedantic = options.get("pedantic", self.pedantic) is True
-        self.echo = options.get("echo", self.echo) is not False
+        self.echo = options.get("echo", self.echo) is True
         self.takes_headers = self.host.has_headers and options.get("headers", self.takes_headers) is True
         self.no_responders = options.get("no_responders", self.no_responders) is True
         protocol = options.get("protocol", self.protocol)
@@ -305,21 +316,23 @@ class Session:
             setattr(self, key, str(options.get(key, "") or getattr(self, key)))
         if self.no_responders and not self.takes_headers:
             raise ProtocolError("no responders requires headers support", "No Responders Requires Headers")
-        if protocol not in (0, 1):
+        if not isinstance(protocol, int) or protocol not in (0, 1):
             raise ProtocolError("invalid client protocol", "Bad Client Protocol Version")
-        self.protocol = int(protocol)
+        self.protocol = protocol
 
     def _enter(self, user: User) -> None:
-        if self.account is not None:
-            self.account.connections -= 1
+        before, account = self.account, self.host.account_of(user)
+        if before is not None:
+            if before is not account:
+                self._forget_subscriptions()
+            before.connections -= 1
             self.account = None
-        account = self.host.account_of(user)
         most = account.limits.max_connections
         if 0 <= most <= account.connections + account.leafnodes:
             raise ProtocolError(TOO_MANY_CONNECTIONS, "Maximum Account Active Connections Exceeded")
         self.account = account
         account.connections += 1
-        self._take_rules(user)
+        self.renew(user)
 
     def _take_rules(self, user: User) -> None:
         self.user = user

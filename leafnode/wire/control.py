@@ -126,12 +126,13 @@ def _split(line: bytes) -> tuple[bytes, bytes]:
         raise ProtocolError(UNKNOWN)
     verb = parts[0].upper()
     rest = parts[1].rstrip(CRLF) if len(parts) > 1 else b""
-    if not rest.strip() and verb in _NEEDS_ARGUMENT:
+    if not rest.strip() and verb in _NEEDS_ARGUMENT and line.rstrip(CRLF) == parts[0]:
         raise ProtocolError(UNKNOWN)
     return verb, rest
 
 
-_NEEDS_ARGUMENT = frozenset((b"PUB", b"HPUB", b"SUB", b"UNSUB", b"CONNECT", b"INFO", b"LMSG", b"HMSG", b"LS+", b"LS-"))
+_NEEDS_ARGUMENT = frozenset((b"PUB", b"HPUB", b"SUB", b"UNSUB", b"LMSG", b"HMSG", b"LS+", b"LS-", b"-ERR"))
+"""Verbs that are unknown without as much as a space behind them."""
 
 
 def _common(verb: bytes, rest: bytes) -> Connect | Info | Ping | Pong | Ok | Err:
@@ -143,7 +144,7 @@ def _common(verb: bytes, rest: bytes) -> Connect | Info | Ping | Pong | Ok | Err
         return Ping()
     if verb[:4] == b"PONG":
         return Pong()
-    if verb == b"+OK":
+    if verb[:3] == b"+OK":
         return Ok()
     if verb == b"-ERR":
         return Err(rest)
