@@ -178,7 +178,8 @@ class Uplink:
         self._up_since_s = now
         if outage is not None and (outage.lost_because or outage.attempts):
             self.last_outage_s = now - outage.began_s
-            log.warning("leaf link to %s is back: %s", self._shown(), outage.autopsy(now, self._stored()))
+            what = "is back" if outage.lost_because else "is there at last"
+            log.warning("leaf link to %s %s: %s", self._shown(), what, outage.autopsy(now, self._stored()))
 
     def _note_end(self, leaf: Leaf | None, url: ServerUrl, why: str) -> float:
         """Seconds for which there was a link."""
