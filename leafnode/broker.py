@@ -14,21 +14,25 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from leafnode import identity
 from leafnode.access import authenticator, leaf_admission, websocket_authenticator
 from leafnode.accounts import limits_of, mappings_of
 from leafnode.base.notify import Notifier
+from leafnode.callout import called_out
 from leafnode.config.options import GLOBAL_ACCOUNT, AccountConfig, AccountJetStream, Config, JetStreamConfig
 from leafnode.errors import LeafnodeError, StoreError
 from leafnode.imports import Imports, no_tokens
 from leafnode.net.account_claims import ClaimsRequests
+from leafnode.net.callout import Desk
 from leafnode.net.figures import Figures
 from leafnode.net.forwarder import Forwarders
 from leafnode.net.links import Links
 from leafnode.net.listening import BACKLOG, Sockets, port_of
 from leafnode.net.monitor import Monitor
 from leafnode.net.process import PortsFile, Signals, feed_watchdog, write_pid_file
+from leafnode.net.secrets import Signer
 from leafnode.net.server import ClientHost
 from leafnode.net.storage import Storage
 from leafnode.net.system import SystemAccount
@@ -36,6 +40,7 @@ from leafnode.net.tls import ServerTls, monitor_context
 from leafnode.net.websocket import WebsocketListener
 from leafnode.reloading import reload
 from leafnode.route.account import Account
+from leafnode.route.auth import Authenticator
 from leafnode.route.leaf import Leaf
 from leafnode.stream.jetstream import JetStream
 from leafnode.stream.journal import FULL_BYTES, FULL_MESSAGES, Journal
@@ -54,7 +59,8 @@ class Broker:
         """`sockets`: where listeners get theirs, when some were handed over."""
         self.config = config
         self._sockets = sockets or Sockets()
-        self.server_id = identity.new_server_id()
+        self.key = Signer.fresh("N") if config.is_operated or config.authorization.callout else None
+        self.server_id = self.key.public if self.key is not None else identity.new_server_id()
         self.server_name = config.server_name or self.server_id
         self.started_ns = self.loaded_ns = time.time_ns()
         self.accounts: dict[str, Account] = {}
@@ -89,7 +95,10 @@ class Broker:
             self.imports = self.tenants.imports
             self.system_account = self.tenants.system_account
             self.tenants.attach = self._attach_tenants
-        known = self.tenants.doorkeeper if self.tenants is not None else authenticator(config)
+        self.desk = self._desk(self.key) if self.key is not None else None
+        if self.tenants is not None:
+            self.tenants.desk = self.desk
+        known = self.known(config)
         self.clients = ClientHost(
             info={},
             authenticator=known,
@@ -126,6 +135,26 @@ class Broker:
             self.system = SystemAccount(self, self.figures, self)
         self._beating: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+
+    def _desk(self, key: Signer) -> Desk:
+        def server() -> dict[str, Any]:
+            fields = identity.info_fields(self.config, self.server_id, self.port)
+            told = {"name": self.server_name, "host": self.config.host, "id": self.server_id}
+            told |= {key: fields[key] for key in ("version", "cluster") if fields.get(key)}
+            return told | ({"tags": list(self.config.server_tags)} if self.config.server_tags else {})
+
+        return Desk(key, server, lambda: self.config.authorization.timeout_s)
+
+    def known(self, config: Config) -> Authenticator:
+        """Who may connect as a client. Raises ConfigError."""
+        if self.tenants is not None:
+            return self.tenants.doorkeeper
+        return called_out(authenticator(config), config, self.desk, self.accounts)
+
+    def known_by_websocket(self, config: Config) -> Authenticator | None:
+        """Who may by websocket; None: the same. Raises ConfigError."""
+        own = websocket_authenticator(config)
+        return called_out(own, config, self.desk, self.accounts) if own is not None else None
 
     # start -------------------------------------------------------------------------------------------------------
 
@@ -277,7 +306,7 @@ class Broker:
         self.clients.info_fields.update(identity.info_fields(config, self.server_id, self.port))
         log.info("Listening for client connections on %s", identity.shown_address(config.host, self.port))
         if config.websocket.port is not None:
-            self.websocket = WebsocketListener(self.clients, config, websocket_authenticator(config))
+            self.websocket = WebsocketListener(self.clients, config, self.known_by_websocket(config))
             if config.leafnodes.port is not None:
                 self.websocket.accept_leaf = self.links.accept
             await self.websocket.start(self._sockets)

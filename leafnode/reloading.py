@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from leafnode import identity
-from leafnode.access import authenticator, leaf_admission, websocket_authenticator
+from leafnode.access import leaf_admission
 from leafnode.config.flags import configure
 from leafnode.config.options import GLOBAL_ACCOUNT, Config
 from leafnode.config.reload import changed, refusal, report
@@ -58,11 +58,11 @@ async def _replace(broker: "Broker", old: Config, new: Config) -> None:
         broker.accounts[name] = Account(name, random.randrange)
     storage: Storage | None = None
     try:
-        known = broker.tenants.doorkeeper if broker.tenants is not None else authenticator(new)
+        known = broker.known(new)
         admit = leaf_admission(new, broker.accounts, known)
         links = broker.links.prepare(new)
         tls = ServerTls(new.tls, optional=new.allow_non_tls) if new.tls else None
-        own = websocket_authenticator(new)
+        own = broker.known_by_websocket(new)
         websocket = broker.websocket.prepare(new, own) if broker.websocket is not None else None
         storage = await broker.open_store(new.jetstream)
         start_log(new)

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from leafnode.callout import user_of_callout
 from leafnode.claimed import config_of
 from leafnode.config.options import AccountConfig, Config, ExportConfig, ImportConfig
 from leafnode.errors import ConfigError, TrustError
@@ -23,12 +24,14 @@ from leafnode.fetching import Fetching
 from leafnode.imports import Imports
 from leafnode.net import secrets
 from leafnode.net.account_source import PeerSource, WebSource
+from leafnode.net.callout import Desk
 from leafnode.net.resolver import Resolver, is_account
 from leafnode.net.tls import client_context
 from leafnode.route.account import Account
 from leafnode.route.activation import Wish, check_activation
 from leafnode.route.auth import ARRIVAL, Arrival, Authenticator, User
-from leafnode.route.claims import AccountClaims, account_claims, user_claims
+from leafnode.route.callout import raw_user, shut_off
+from leafnode.route.claims import ANYBODY, AccountClaims, CalloutClaims, account_claims, rules, user_claims
 from leafnode.route.jwt import Token, decode, texts
 from leafnode.route.message import Sink
 from leafnode.route.trust import Trust
@@ -165,6 +168,8 @@ class Tenants:
             tenants=self, check_hash=secrets.check_hash, check_signature=secrets.check_signature
         )
         self._claims: dict[str, AccountClaims] = {}
+        self.desk: Desk | None = None
+        """Where services are asked who a client is."""
         self._fetching: Fetching | None = None
         self._peers: PeerSource | None = None
         self._fetched: dict[str, float] = {}  # account to when it was fetched (s, monotonic)
@@ -248,23 +253,73 @@ class Tenants:
             return False
         return True
 
-    def _admit(self, options: Mapping[str, object], nonce: bytes, arrival: Arrival) -> User:
+    def _admit(self, options: Mapping[str, object], nonce: bytes, arrival: Arrival) -> User | Verdict[User]:
         """Raises TrustError; NotHereError where asking elsewhere may help."""
         user = self.trust.admit(options, nonce, arrival, self.lookup, time.time())
+        callout = self._claims[user.account].callout
+        if user.nkey in callout.users:
+            user = shut_off(user)
+        elif callout.users:
+            return self._call_out(user, callout, (options, nonce, arrival))
         if user.ends_s:
             self._changed.set()
         return user
 
-    async def _admit_later(self, account: str, verdict: Verdict[User], admit: Callable[[], User]) -> None:
+    async def _admit_later(
+        self, account: str, verdict: Verdict[User], admit: Callable[[], User | Verdict[User]]
+    ) -> None:
         """Ask elsewhere for an account, then decide."""
+        found: User | Verdict[User] | None = None
         try:
             assert self._fetching is not None
             await self._fetching.fetch(account)
-            verdict.settle(admit())
+            found = admit()
         except TrustError as error:
             log.warning("refused: %s", error)
         finally:
-            verdict.settle(None)
+            if isinstance(found, Verdict):
+                found.then(verdict.settle)
+            else:
+                verdict.settle(found)
+
+    # who a service says they are -----------------------------------------------------------------------------------
+
+    def _call_out(
+        self, user: User, callout: CalloutClaims, client: tuple[Mapping[str, object], bytes, Arrival]
+    ) -> Verdict[User]:
+        """Raises TrustError where it cannot be asked."""
+        if callout.xkey or self.desk is None:
+            raise TrustError(f"the auth callout of account {user.account} wants encryption (xkey), which is not there")
+        options, nonce, arrival = client
+        name = raw_user(options, user.nkey)
+        return self.desk.ask(
+            self._around.accounts[user.account],
+            user.account,
+            (options, nonce, arrival, name),
+            lambda response, nkey: self._judge(user.account, response, nkey, arrival),
+        )
+
+    def _judge(self, asked: str, response: Token, nkey: str, arrival: Arrival) -> User:
+        """Who the service of account `asked` says. Raises TrustError."""
+        service = self._claims.get(asked)
+        signer = str(response.body.get("issuer_account") or response.issuer)
+        if service is None or (signer != asked and signer not in service.signing_keys):
+            raise TrustError("auth callout signing key is unknown")
+        user = user_claims(str(response.body["jwt"]), self.trust.check_signature)
+        if user.token.subject != nkey:
+            raise TrustError(f"expected authorized user of {nkey!r} but got {user.token.subject!r}")
+        user.token.check_time(time.time())
+        if (
+            user.account not in (asked, *service.callout.allowed_accounts)
+            and ANYBODY not in service.callout.allowed_accounts
+        ):
+            raise TrustError(f"account {user.account!r} not permitted for auth callout of account {asked!r}")
+        account = self.lookup(user.account)
+        if account is None or not self.trust.is_issuer(user.token.issuer, account, named=user.names_account):
+            raise TrustError(f"user JWT issuer {user.token.issuer!r} is not known")
+        found = user_of_callout(user.token, account.id, rules(user, account), arrival)
+        self._changed.set()
+        return shut_off(found) if account.id == asked else found
 
     def lookup(self, account: str) -> AccountClaims | None:
         """Claims of an account that hold now; the account exists then. Raises NotHereError."""

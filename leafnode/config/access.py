@@ -9,6 +9,7 @@ from leafnode.config.options import (
     AccountConfig,
     AccountJetStream,
     AccountLimits,
+    AuthCallout,
     Authorization,
     Destination,
     ExportConfig,
@@ -144,6 +145,27 @@ def user(value: Value, notes: Notes) -> UserConfig:
     return found
 
 
+CALLOUT = Table(
+    "authorization.auth_callout",
+    {
+        "issuer": ("issuer", nkey("A")),
+        "account|acc": ("account", text),
+        "auth_users|users": ("auth_users", texts),
+        "allowed_accounts": ("allowed_accounts", texts),
+    },
+    unsupported={"xkey|key": "requests to the auth service are signed, not encrypted: keep its account to itself"},
+)
+
+
+def _callout(value: Value, notes: Notes) -> AuthCallout:
+    fields = CALLOUT.read(value, notes)
+    if not fields.get("issuer"):
+        raise wrong(value, "Authorization callouts require an issuer to be specified")
+    if not fields.get("auth_users"):
+        raise wrong(value, "Authorization callouts require authorized users to be specified")
+    return AuthCallout(**fields)
+
+
 AUTHORIZATION = Table(
     "authorization",
     {
@@ -153,11 +175,9 @@ AUTHORIZATION = Table(
         "users": ("users", each(user)),
         "timeout": ("timeout_s", seconds),
         "default_permissions|default_permission|permissions": ("default_permissions", permissions),
+        "auth_callout|auth_hook": ("callout", _callout),
     },
-    unsupported={
-        "auth_callout|auth_hook": "it asks no service who may connect",
-        "proxy_required": "it trusts no proxies",
-    },
+    unsupported={"proxy_required": "it trusts no proxies"},
 )
 
 

@@ -76,9 +76,24 @@ def _users(config: Config) -> Iterator[str]:
         if name in seen:
             yield f"Duplicate user {name!r} detected: users are unique over all accounts"
         seen.add(name)
+    yield from _callout(config, seen)
     if config.no_auth_user and config.no_auth_user not in seen and not config.operators:
         yield f"no_auth_user {config.no_auth_user!r} is not a user: add it to 'users' of an account or of authorization"
     yield from _websocket(config, seen)
+
+
+def _callout(config: Config, users: set[str]) -> Iterator[str]:
+    rules = config.authorization.callout
+    if rules is None:
+        return
+    if rules.account not in account_names(config):
+        yield f"auth_callout: account {rules.account!r} is not defined: add it to 'accounts'"
+    for name in rules.allowed_accounts:
+        if name not in account_names(config):
+            yield f"auth_callout allowed account {name!r} not found in configured accounts"
+    for name in rules.auth_users:
+        if name not in users and name != config.authorization.user:
+            yield f"auth_callout: {name!r} of auth_users is not a user: add it to 'users' of account {rules.account!r}"
 
 
 def _websocket(config: Config, users: set[str]) -> Iterator[str]:

@@ -370,7 +370,7 @@ def tables() -> Iterator[Table]:
     """Every block whose keys are known, outermost first."""
     yield TOP
     yield from (JETSTREAM, JETSTREAM_LIMITS)
-    yield from (access.AUTHORIZATION, access.USER, access.PERMISSIONS, access.RESPONSES)
+    yield from (access.AUTHORIZATION, access.CALLOUT, access.USER, access.PERMISSIONS, access.RESPONSES)
     yield from (access.ACCOUNT, access.ACCOUNT_JETSTREAM, access.LIMITS, access.EXPORT, access.IMPORT, access.ORIGIN)
     yield access.DESTINATION
     yield from (links.LEAFNODES, links.REMOTE, links.PROXY, links.LEAF_AUTHORIZATION, links.LEAF_USER)

@@ -95,6 +95,20 @@ class UserConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuthCallout:
+    """A service that decides who may connect (ADR-26)."""
+
+    issuer: str
+    """Public account nkey (A…) that signs what it says."""
+    auth_users: tuple[str, ...]
+    """Names or nkeys of users that it is not asked about: the service itself."""
+    account: str = GLOBAL_ACCOUNT
+    """Where it listens."""
+    allowed_accounts: tuple[str, ...] = ()
+    """Users of the file that it is asked about are of these; empty = of all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Authorization:
     """The top-level `authorization` block: one user, or a token, or users of account $G."""
 
@@ -105,6 +119,7 @@ class Authorization:
     timeout_s: float = AUTH_TIMEOUT_S
     """From accepting a connection to its CONNECT."""
     default_permissions: PermissionsConfig | None = None
+    callout: AuthCallout | None = None
 
     @property
     def is_required(self) -> bool:

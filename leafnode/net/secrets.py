@@ -7,6 +7,7 @@ are imported when they are first needed: most sites need none of this.
 import base64
 import binascii
 import importlib
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 from leafnode.errors import ConfigError
 
 SEED_BYTES = 32
+SEED_PREFIX = 18 << 3  # the first bits of a seed: its text begins with S
+KINDS = {"N": 13 << 3, "U": 20 << 3}  # first letter of a public key to its first byte
 _BLOCK = re.compile(r"-----BEGIN (?P<kind>[A-Z ]+)-----\s*(?P<body>\S+)\s*-+END [A-Z ]+-+")
 
 
@@ -80,6 +83,14 @@ class Signer:
         public = bytes([kind]) + self._key.public_key().public_bytes_raw()
         checked = public + binascii.crc_hqx(public, 0).to_bytes(2, "little")
         self.public = base64.b32encode(checked).decode().rstrip("=")
+
+    @classmethod
+    def fresh(cls, kind: str) -> "Signer":
+        """A new key of a server (N) or a user (U)."""
+        prefix = KINDS[kind]
+        raw = bytes([SEED_PREFIX | prefix >> 5, (prefix & 31) << 3]) + os.urandom(SEED_BYTES)
+        checked = raw + binascii.crc_hqx(raw, 0).to_bytes(2, "little")
+        return cls(base64.b32encode(checked).decode().rstrip("="))
 
     def sign(self, nonce: bytes) -> str:
         return base64.urlsafe_b64encode(self._key.sign(nonce)).decode().rstrip("=")

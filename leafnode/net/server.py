@@ -29,6 +29,7 @@ from leafnode.route.verdict import Verdict
 
 STALL_SECONDS = 0.005  # a publisher's pause when a receiver is congested; nats-server stalls for 2 to 5 ms
 FIRST_PING_SECONDS = 2.0  # after connecting, to learn that the peer answers (nats-server)
+USER_EXPIRED = "User Authentication Expired"
 NONCE_BYTES = 11  # 15 characters of base64
 
 log = logging.getLogger("leafnode.client")
@@ -132,7 +133,8 @@ class ClientHost:
         if maps and not options.get("nkey"):
             certificate = connection.transport.get_extra_info("peercert") if connection is not None else None
             named = user_of_certificate(certificate or {}, known.users) if not options.get("user") else None
-            user: User | Verdict[User] | None = self._arrived(named, connection)
+            arrived = self._arrived(named, connection)
+            user = known.review(arrived, options, session.nonce, self._arrival(connection))
         else:
             user = known.authenticate(options, session.nonce, self._arrival(connection))
         if isinstance(user, Verdict):
@@ -305,13 +307,20 @@ class ClientConnection(Endpoint):
         self.credentials: dict[str, str] = {}  # from outside of CONNECT, which goes before: cookies of a websocket
         self.leaving = False  # it was told to go to another server
         self._auth_timer: asyncio.TimerHandle | None = None
+        self._end_timer: asyncio.TimerHandle | None = None
         self._out_msgs_before = -1  # at the last look; none yet
         self._about = ""  # for the log: who it is
 
     def on_connect(self) -> None:
         """The first round trip: our INFO, its CONNECT."""
         self.rtt_ns = self.rtt_ns or time.time_ns() - self.started_ns
+        user = self.session.user
+        if user is not None and user.ends_s:
+            self._end_timer = self._loop.call_later(max(user.ends_s - time.time(), 0.0), self._expire)
         self._about = self._described()
+
+    def _expire(self) -> None:
+        self.session.fail(USER_EXPIRED, "Authentication Expired")
 
     def _described(self) -> str:
         """What the client says of itself, and as whom it is here: for the log, as nats-server has it."""
@@ -429,8 +438,9 @@ class ClientConnection(Endpoint):
         return self.session.heard and self.session.connected
 
     def closed(self) -> None:
-        if self._auth_timer is not None:
-            self._auth_timer.cancel()
+        for timer in (self._auth_timer, self._end_timer):
+            if timer is not None:
+                timer.cancel()
         self.host.forget(self)
 
 

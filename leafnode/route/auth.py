@@ -91,7 +91,13 @@ class Authenticator:
     ) -> User | Verdict[User] | None:
         """The user behind a CONNECT, None: refused, or that it is being asked for."""
         user = self._identify(options, nonce)
-        return user if user is not None and user.may_arrive(arrival) else None
+        return self.review(user if user is not None and user.may_arrive(arrival) else None, options, nonce, arrival)
+
+    def review(
+        self, user: User | None, options: Mapping[str, object], nonce: bytes, arrival: Arrival
+    ) -> User | Verdict[User] | None:
+        """What becomes of whoever was found: somebody else may have to decide."""
+        return user
 
     def _identify(self, options: Mapping[str, object], nonce: bytes) -> User | None:
         nkey = _text(options, "nkey")

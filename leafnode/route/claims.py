@@ -211,9 +211,14 @@ def rules(user: UserClaims, account: AccountClaims) -> Rules:
     return _rules(template, permissions(template, _Filled(user, account)), account)
 
 
-def _rules(body: Mapping[str, Any], own: Permissions | None, account: AccountClaims) -> Rules:
+def own_rules(user: UserClaims) -> Rules:
+    """The user's own, whatever its account says. Raises TrustError."""
+    return _rules(user.token.body, permissions(user.token.body), None)
+
+
+def _rules(body: Mapping[str, Any], own: Permissions | None, account: AccountClaims | None) -> Rules:
     return Rules(
-        permissions=own if own is not None else account.default_permissions,
+        permissions=account.default_permissions if own is None and account is not None else own,
         takes_default=own is None,
         max_subscriptions=number(body, "subs"),
         max_payload=number(body, "payload"),

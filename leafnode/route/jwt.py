@@ -7,6 +7,7 @@ Who may issue what is part of a token being good at all (an account comes from a
 import base64
 import binascii
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,9 +23,16 @@ ALGORITHMS = ("ed25519-nkey", "ed25519")
 VERSION = 2
 V1_ACCOUNT_LIMITS = ("subs", "data", "payload", "imports", "exports", "wildcards", "conn", "leaf")
 """Limits that accounts of version 1 had; JetStream came later."""
-ISSUERS = {"operator": ("O",), "account": ("O",), "user": ("A",), "generic": ("O",), "activation": ("A", "O")}
+ISSUERS = {
+    "operator": ("O",),
+    "account": ("O",),
+    "user": ("A",),
+    "generic": ("O",),
+    "activation": ("A", "O"),
+    "authorization_response": ("A",),
+}
 """Kind of claims to the first letter of the keys that may issue them."""
-SUBJECTS = {"operator": "O", "account": "A", "user": "U", "activation": "A"}
+SUBJECTS = {"operator": "O", "account": "A", "user": "U", "activation": "A", "authorization_response": "U"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +42,7 @@ class Token:
     kind: str
     issuer: str
     subject: str
+    audience: str = ""
     name: str = ""
     issued_s: int = 0
     expires_s: int = 0
@@ -80,6 +89,7 @@ def decode(text: str, kind: str, check_signature: CheckSignature) -> Token:
         kind=kind,
         issuer=issuer,
         subject=subject,
+        audience=str(claims.get("aud", "")),
         name=str(claims.get("name", "")),
         issued_s=number(claims, "iat"),
         expires_s=number(claims, "exp"),
@@ -113,7 +123,25 @@ def _modern(claims: Mapping[str, Any]) -> dict[str, Any]:
             sources = [network.strip() for network in sources.split(",")]
         unlimited = {"subs": -1, "data": -1, "payload": -1}
         return {**unlimited, **old, "src": sources, "issuer_account": claims.get("issuer_account", ""), **shared}
+    if claims["type"] == "activation":
+        behalf = claims.get("issuer_account", "")
+        return {**old, "kind": old.get("type", ""), "issuer_account": behalf, **shared}
     return {**old, **shared}
+
+
+def encode(claims: Mapping[str, Any], kind: str, body: Mapping[str, Any], sign: Callable[[bytes], str]) -> str:
+    """A token of version 2. `claims`: iss, sub, aud and times; `sign` gives a signature as text, by the issuer."""
+    nats = {**body, "type": kind, "version": VERSION}
+    number = hashlib.sha256(json.dumps([claims, nats], sort_keys=True).encode()).digest()
+    header = _part({"typ": "JWT", "alg": ALGORITHMS[0]})
+    jti = base64.b32encode(number).decode().rstrip("=")
+    signed = f"{header}.{_part({'jti': jti, **claims, 'nats': nats})}"
+    return f"{signed}.{sign(signed.encode())}"
+
+
+def _part(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(text).decode().rstrip("=")
 
 
 # fields of claims, of which none is certain to have the right type ---------------------------------------------------

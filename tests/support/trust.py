@@ -10,7 +10,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-PREFIXES = {"O": 14 << 3, "A": 0, "U": 20 << 3}  # first byte of a public key, by its first letter
+PREFIXES = {"O": 14 << 3, "A": 0, "U": 20 << 3, "N": 13 << 3}  # first byte of a public key, by its first letter
 SEED = 18 << 3
 UNLIMITED_ACCOUNT = {
     "subs": -1,
