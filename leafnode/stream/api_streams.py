@@ -67,9 +67,11 @@ class StreamApi:
             raise stream_rules.invalid("stream configuration for create can not be sealed")
         if config.mirror_direct and config.mirror is None:
             raise stream_rules.invalid("stream has no mirror but does have mirror direct")
+        if config.name in self._js.restoring:
+            raise faults.fault(faults.STREAM_NAME_IN_USE)
         existing = self._js.streams.get(config.name)
-        if existing is None and 0 <= self._around.limits.max_streams <= len(self._js.streams):
-            raise faults.fault(faults.MAX_STREAMS)
+        if existing is None:
+            self._check_number()
         self._accept(config, pedantic=pedantic)
         stream_rules.check_replicas(config)
         if existing is not None:
@@ -77,9 +79,7 @@ class StreamApi:
                 raise faults.fault(faults.STREAM_NAME_IN_USE)
             request.answer({**self.describe(existing), "did_create": True})
             return
-        self._check_room(config, config.max_bytes)
-        source_rules.check_filters(config)
-        stream_rules.check_overlap(config, [other.config for other in self._js.streams.values()])
+        self.check_new(config)
         stream = self._js.create_stream(config)
 
         def created(failure: str) -> None:
@@ -91,6 +91,21 @@ class StreamApi:
             request.answer({**_without_errors(self.describe(stream)), "did_create": True})
 
         self._around.journal.after(created)
+
+    def _check_number(self) -> None:
+        if 0 <= self._around.limits.max_streams <= len(self._js.streams):
+            raise faults.fault(faults.MAX_STREAMS)
+
+    def check_new(self, config: StreamConfig) -> None:
+        """Whether an accepted configuration has a place in the account.
+
+        Raises:
+            ApiError: why not.
+        """
+        self._check_number()
+        self._check_room(config, config.max_bytes)
+        source_rules.check_filters(config)
+        stream_rules.check_overlap(config, [other.config for other in self._js.streams.values()])
 
     def _check_room(self, config: StreamConfig, more: int) -> None:
         """Whether the account has `more` bytes to promise.

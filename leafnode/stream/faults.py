@@ -194,3 +194,6 @@ FLOW_ACKS_MAX_DELIVER = Fault(400, 10222, "flow control ack policy requires unse
 SCHEDULE_ZONE = Fault(400, 10223, "message schedules time zone is invalid")
 STREAM_IDENTITY = Fault(400, 10225, "consumer's stream identity does not match: {}")
 SOURCE_HEADER = Fault(400, 10227, "message stream source header is not allowed")
+DELIVER_SUBJECT = Fault(400, 10015, "deliver subject not valid")
+RESTORE = Fault(500, 10062, "restore failed: {}")
+RESTORE_EXISTS = Fault(400, 10130, "stream name already in use, cannot restore")

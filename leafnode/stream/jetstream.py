@@ -10,11 +10,12 @@ from typing import Any
 
 from leafnode.route.message import Subscription
 from leafnode.route.subject import is_literal, matches
-from leafnode.stream import faults, schema, start
+from leafnode.stream import consumer_rules, faults, schema, start
 from leafnode.stream.api import Api, Endpoint, Request
 from leafnode.stream.api_consumer_create import advise_action
 from leafnode.stream.api_consumers import ConsumerApi
 from leafnode.stream.api_messages import MessageApi
+from leafnode.stream.api_snapshots import SnapshotApi
 from leafnode.stream.api_streams import StreamApi
 from leafnode.stream.consumer import Consumer
 from leafnode.stream.consumer_config import SHAPE as CONSUMER_SHAPE
@@ -33,6 +34,7 @@ from leafnode.stream.journal import (
 from leafnode.stream.loaded import LoadedConsumer, LoadedContents, LoadedStream
 from leafnode.stream.pull import Pull
 from leafnode.stream.push import Push
+from leafnode.stream.restore import RestoredConsumer
 from leafnode.stream.source import Origin
 from leafnode.stream.stream import Stream, keeps_history
 from leafnode.stream.stream_config import SHAPE as STREAM_SHAPE
@@ -47,7 +49,7 @@ _CLUSTERED = {
     "STREAM.PEER.REMOVE": "stream_remove_peer_response",
 }
 CONSUMERS = b".CONSUMER.>"  # end of the interest by which a JetStream behind a link offers its API
-_NOT_BUILT = ("STREAM.SNAPSHOT", "STREAM.RESTORE")
+RESTORING = "_leafnode.restoring"  # in the stored configuration of a stream that is being restored
 
 
 class JetStream:
@@ -56,6 +58,7 @@ class JetStream:
     def __init__(self, around: Surroundings) -> None:
         self.around = around
         self.streams: dict[str, Stream] = {}
+        self.restoring: set[str] = set()  # names of streams that come back from a snapshot
         self._by_id: dict[int, Stream] = {}
         self._push: dict[bytes, dict[Consumer, None]] = {}  # by deliver subject
         self._origins: dict[int, list[Origin]] = {}  # by stream
@@ -66,20 +69,15 @@ class JetStream:
         self.stream_api = StreamApi(self, self.api)
         self.consumer_api = ConsumerApi(self, self.api)
         MessageApi(self, self.api)
+        SnapshotApi(self, self.api)
         self._refuse_rest()
 
     def _refuse_rest(self) -> None:
         def no_cluster(request: Request) -> None:
             raise faults.fault(faults.CLUSTERING_REQUIRED)
 
-        def not_built(request: Request) -> None:
-            verb = request.subject.decode(errors="replace").removeprefix("$JS.API.")
-            raise faults.fault(faults.STREAM_GENERAL, f"{verb}: not supported by this server")
-
         for verb, kind in _CLUSTERED.items():
             self.api.endpoint(verb, Endpoint(no_cluster, kind), tokens=-1)
-        for verb in _NOT_BUILT:
-            self.api.endpoint(verb, Endpoint(not_built, verb.lower().replace(".", "_") + "_response", {}), tokens=-1)
 
     # life --------------------------------------------------------------------------------------------------------
 
@@ -103,6 +101,9 @@ class JetStream:
                 consumer.close("Server Shutdown")
 
     def _load(self, item: LoadedStream) -> None:
+        if RESTORING.encode() in item.config:  # it was not finished
+            self.around.journal.catalog(DropStream(item.id))
+            return
         config = StreamConfig.from_json(schema.parse(item.config, STREAM_SHAPE))
         stream = Stream(item.id, config, item.created, self.around)
         self.streams[config.name] = stream
@@ -161,23 +162,64 @@ class JetStream:
         return None
 
     def create_stream(self, config: StreamConfig) -> Stream:
+        stream = self._new_stream(config, _encode(config))
+        if config.first_seq:
+            stream.changes()  # its first sequence belongs on the disk too
+        self._open_stream(stream)
+        return stream
+
+    def _new_stream(self, config: StreamConfig, stored: bytes) -> Stream:
         now = self.around.now_ns()
         stream = Stream(next(self.around.journal.stream_ids), config, now, self.around)
-        self.streams[config.name] = stream
         self._by_id[stream.id] = stream
         self.around.journal.catalog(
-            CreateStream(stream.id, self.around.account.name, _encode(config), now, config.storage == "memory")
+            CreateStream(stream.id, self.around.account.name, stored, now, config.storage == "memory")
         )
         if config.storage != "memory":
             stream.hold(self._held)
-        if config.first_seq:
-            stream.changes()  # its first sequence belongs on the disk too
+        return stream
+
+    def _open_stream(self, stream: Stream) -> None:
+        """From now on it takes messages and is found by name."""
+        self.streams[stream.name] = stream
         stream.subscribe()
         self._start_copying(stream)
         for origin in self._all_origins():
             if not origin.is_external and origin.name == stream.name:
                 origin.start()
-        return stream
+
+    def begin_restore(self, config: StreamConfig) -> Stream:
+        """A stream that nobody sees yet; gone at the next start unless `finish_restore` was called."""
+        return self._new_stream(config, schema.encode({**config.to_json(), RESTORING: True}))
+
+    def finish_restore(self, stream: Stream, consumers: Iterable[RestoredConsumer]) -> None:
+        """All its messages are there.
+
+        Raises:
+            ApiError: a consumer cannot be.
+        """
+        limits = self.around.limits
+        accepted = [(item, consumer_rules.accept(item.config, stream.config, limits)) for item in consumers]
+        self.around.journal.catalog(UpdateStream(stream.id, _encode(stream.config)))
+        stream.recall.learn_duplicates()
+        for item, config in accepted:
+            self._restore_consumer(stream, item, config)
+        self._open_stream(stream)
+
+    def _restore_consumer(self, stream: Stream, item: RestoredConsumer, config: ConsumerConfig) -> None:
+        now = self.around.now_ns()
+        consumer = self._build(stream, next(self.around.journal.consumer_ids), item.name, config, now, item.state)
+        if consumer.is_kept:
+            self.around.journal.catalog(CreateConsumer(consumer.id, stream.id, item.name, _encode(config), now))
+        consumer.resume(item.pending)
+        consumer.changed(soon=True).rewrite = True
+        consumer.feed.count(consumer.pump)
+        self.watch_interest(consumer)
+
+    def abort_restore(self, stream: Stream) -> None:
+        stream.forget()
+        self._by_id.pop(stream.id, None)
+        self.around.journal.catalog(DropStream(stream.id))
 
     def _all_origins(self) -> list[Origin]:
         return [origin for origins in self._origins.values() for origin in origins]

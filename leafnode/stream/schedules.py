@@ -151,10 +151,10 @@ class Schedules:
         for subject, seq, at in rows:
             self._enter(subject, seq, at)
 
-    def taken(self, subject: bytes, seq: int, wishes: Wishes | None, now_ns: int) -> None:
+    def taken(self, subject: bytes, seq: int, wishes: Wishes | None, taken_ns: int) -> None:
         """A message was numbered: it may be a schedule, end one, or be what one made."""
         try:
-            at = due(wishes.given, now_ns, now_ns).at if wishes is not None else NONE
+            at = due(wishes.given, taken_ns, self._stream.around.now_ns()).at if wishes is not None else NONE
         except ApiError:
             at = NONE
         scheduler = wishes.get(SCHEDULER) if wishes is not None else b""

@@ -371,6 +371,15 @@ class Stream:
         ttl = self._copied_ttl(stored.headers)
         self.keep(stored.subject, b"", stored.headers, stored.payload, stored.time, wishes, ttl)
 
+    def keep_restored(self, stored: Stored) -> None:
+        """A snapshot's way: as it was, whatever its headers say of other messages."""
+        if stored.seq > self.contents.last_seq + 1:
+            self.contents.skip(stored.seq - 1)
+        ttl = self._copied_ttl(stored.headers)
+        self.keep(stored.subject, b"", stored.headers, stored.payload, stored.time, None, ttl)
+        if self.config.allow_msg_schedules:
+            self.schedules.taken(stored.subject, stored.seq, intake.read(stored.headers), stored.time)
+
     def _copied_wishes(self, headers: bytes) -> Wishes | None:
         """Of what the publisher asked the origin: a copy rolls up if it may."""
         wishes = intake.read(headers) if headers else None

