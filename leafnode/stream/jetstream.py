@@ -211,8 +211,8 @@ class JetStream:
         consumer = self._build(stream, next(self.around.journal.consumer_ids), item.name, config, now, item.state)
         if consumer.is_kept:
             self.around.journal.catalog(CreateConsumer(consumer.id, stream.id, item.name, _encode(config), now))
-        consumer.resume(item.pending)
-        consumer.changed(soon=True).rewrite = True
+        consumer.ledger.resume(item.pending)
+        consumer.ledger.changed(soon=True).rewrite = True
         consumer.feed.count(consumer.pump)
         self.watch_interest(consumer)
 

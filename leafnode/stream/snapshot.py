@@ -165,10 +165,10 @@ class Snapshot:
 
 def consumer_json(consumer: "Consumer") -> dict[str, Any]:
     """A consumer's configuration and position, as the archive has them."""
-    entries = consumer.pending.entries.items()
+    entries = consumer.ledger.pending.entries.items()
     state: dict[str, Any] = {
         "delivered": {"consumer_seq": consumer.delivered_seq, "stream_seq": consumer.position},
-        "ack_floor": {"consumer_seq": consumer.floor_seq, "stream_seq": consumer.floor_stream_seq},
+        "ack_floor": {"consumer_seq": consumer.ledger.floor_seq, "stream_seq": consumer.ledger.floor_stream_seq},
     }
     if entries:
         state["pending"] = {
