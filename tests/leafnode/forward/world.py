@@ -266,6 +266,7 @@ class World:
             self.turn()
             self.carry_up()
             self.carry_down()
+            self.note()
             self.now += SECOND // 4
             idle = all(lane.is_idle and lane.read_to >= lane.read_limit(self.last_seq) for lane in self.flow.main_lanes)
             if idle and not len(self.flow.tallies) and not self.flow.notices.memory.backlog and not self.flow.changed:
