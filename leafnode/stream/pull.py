@@ -233,7 +233,7 @@ class Pull:
         for request in self._waiting:
             if request.expires_ns and request.expires_ns <= now:
                 self._status(request.reply, 408, "Request Timeout", *request.rest)
-            elif is_end and request.no_wait and (request.sent or not request.expires_ns):
+            elif request.no_wait and self._has_waited(request, now, is_end=is_end):
                 self._status(request.reply, 404, "No Messages")
             elif self._account.has_interest(request.reply):
                 if request.heartbeat_ns and request.heartbeat_ns <= now:
@@ -241,6 +241,13 @@ class Pull:
                     self._heartbeat(request)
                 kept.append(request)
         self._waiting.keep(kept)
+
+    @staticmethod
+    def _has_waited(request: Request, now: int, *, is_end: bool) -> bool:
+        """Long enough for one that does not wait: to the end of the stream, or to a heartbeat after it got something."""
+        if is_end:
+            return bool(request.sent or not request.expires_ns)
+        return bool(request.sent) and 0 < request.heartbeat_ns <= now
 
     def _heartbeat(self, request: Request) -> None:
         consumer = self._consumer

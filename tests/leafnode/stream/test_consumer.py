@@ -194,6 +194,15 @@ def test_a_request_ends_with_its_time_and_says_what_was_left() -> None:
     assert b"Nats-Last-Consumer: 1\r\nNats-Last-Stream: 1\r\n" in got[1].headers
 
 
+def test_who_does_not_wait_is_told_at_the_heartbeat_that_there_is_no_more_for_now() -> None:
+    """As nats-server does: while unacknowledged messages hold back the rest."""
+    bench = with_messages(3)
+    bench.consumer("S", "c", max_ack_pending=1)
+    inbox, _ = bench.pull("S", "c", batch=3, expires=3 * SECOND, idle_heartbeat=SECOND, no_wait=True)
+    bench.advance(SECOND)
+    assert [status(message) for message in inbox.take()[1:]] == ["404 No Messages"]
+
+
 def test_deleting_a_consumer_tells_who_waits() -> None:
     bench = with_messages(0)
     bench.consumer("S", "c")
