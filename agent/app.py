@@ -27,6 +27,7 @@ from agent.facts.custom import CustomFacts
 from agent.facts.history import History, HistoryError
 from agent.facts.table import Facts
 from agent.ledger import Ledger
+from agent.policy import Policy, Roles, unknown
 from agent.presence import InventoryTask, PresenceTask
 from agent.remembering import HistoryTask
 from agent.settings import Settings
@@ -167,7 +168,8 @@ async def _session(settings: Settings, bus: Bus, ledger: Ledger, history: Histor
         CustomFacts(settings.facts.folder, timeout_s=settings.facts.timeout_s, age_s=settings.facts.age_s),
         time.monotonic,
     )
-    service = QueryService(bus, device, settings.device.groups, settings.query, facts, history)
+    roles = _roles(settings, facts)
+    service = QueryService(bus, device, settings.device.groups, settings.query, roles, history)
     inventory = InventoryTask(
         bus, device, settings.device.groups, settings.device.tags, __version__, lambda: slow_facts(facts)
     )
@@ -202,6 +204,15 @@ async def _session(settings: Settings, bus: Bus, ledger: Ledger, history: Histor
     finally:
         await service.stop()
         await presence.stopped("stopped")
+
+
+def _roles(settings: Settings, facts: Facts) -> Roles:
+    """Who sees what. A name that is no table or column is said: it would protect nothing."""
+    query = settings.query
+    named = [*query.hidden, *(name for role in query.roles.values() for name in (*role.tables, *role.hidden))]
+    for name in unknown(named, facts):
+        log.warning("query policy names what is not there name=%s; see docs/facts.md", name)
+    return Roles(facts, Policy.of((), query.hidden), {name: role.policy for name, role in query.roles.items()})
 
 
 def _tasks(

@@ -10,7 +10,7 @@ Only tables that the expression names are collected.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from agent import explaining
@@ -26,18 +26,31 @@ TAG: Final = "tag"
 TAG_ROW: Final = "tag of this device"  # the one-row form; a name that nobody's subquery uses by accident
 
 
+Sees = Callable[[str], bool]
+
+
+def everything(table: str) -> bool:
+    """Whose past may be seen: all of it."""
+    return True
+
+
 def answer(
-    request: QueryRequest, facts: Facts, device: str, limits: Limits, history: History | None = None
+    request: QueryRequest,
+    facts: Facts,
+    device: str,
+    limits: Limits,
+    history: History | None = None,
+    sees: Sees = everything,
 ) -> QueryReply:
     """This device's answer; an expression that cannot be evaluated is an answer too."""
     if request.is_info:
         return QueryReply(id=request.id, device=device, matched=True, info=info(facts))
     try:
         if request.explain and request.where:
-            found = explain(request.where, facts, limits, history)
+            found = explain(request.where, facts, limits, history, sees)
             matched = bool(found.rows[0][2])
             return QueryReply(id=request.id, device=device, matched=matched, columns=found.columns, rows=found.rows)
-        found = ask(request, facts, limits, history)
+        found = ask(request, facts, limits, history, sees)
     except QueryError as error:
         return QueryReply(id=request.id, device=device, matched=None, error=str(error))
     matched = bool(found.rows) or request.where is None
@@ -60,7 +73,9 @@ def info(facts: Facts) -> dict[str, Any]:
     }
 
 
-def ask(request: QueryRequest, facts: Facts, limits: Limits, history: History | None = None) -> Answer:
+def ask(
+    request: QueryRequest, facts: Facts, limits: Limits, history: History | None = None, sees: Sees = everything
+) -> Answer:
     """The rows of a request that names `where`, `select` or `sql`.
 
     Raises:
@@ -73,13 +88,15 @@ def ask(request: QueryRequest, facts: Facts, limits: Limits, history: History | 
             statement = request.sql
         else:
             statement, tags = filter_statement(request.where, request.select, facts)
-        return evaluate(statement, sources(statement, tags, facts), within, file=past(statement, history))
+        return evaluate(statement, sources(statement, tags, facts), within, file=past(statement, history, sees))
     except QueryError as error:
         said = explaining.stumble(_ours(str(error), request.where), request.where or request.sql or "")
         raise QueryError(_helpful(said, facts)) from error
 
 
-def explain(where: str, facts: Facts, limits: Limits, history: History | None = None) -> Answer:
+def explain(
+    where: str, facts: Facts, limits: Limits, history: History | None = None, sees: Sees = everything
+) -> Answer:
     """What each part of the filter comes to, the filter itself first.
 
     Rows are (depth, part, result, values): result 1, 0 or None, values the columns that the part names, as JSON.
@@ -95,7 +112,7 @@ def explain(where: str, facts: Facts, limits: Limits, history: History | None = 
     wanted = [f"({part.text}\n)" for part in found] + known
     statement = f"SELECT {', '.join(wanted)}{_from(singles, tags)}"
     try:
-        answer = evaluate(statement, sources(statement, tags, facts), limits, file=past(statement, history))
+        answer = evaluate(statement, sources(statement, tags, facts), limits, file=past(statement, history, sees))
     except QueryError as error:
         raise QueryError(_helpful(explaining.stumble(_ours(str(error), where), where), facts)) from error
     [row] = answer.rows
@@ -159,12 +176,12 @@ def sources(statement: str, tags: list[str], facts: Facts) -> list[Source]:
     return found
 
 
-def past(statement: str, history: History | None) -> FileSource | None:
-    """The file of the history when the statement names one of its tables."""
+def past(statement: str, history: History | None, sees: Sees = everything) -> FileSource | None:
+    """The file of the history when the statement names one of its tables, those of it that may be seen."""
     if history is None or PREFIX not in statement.lower():
         return None
     history.flush()
-    return FileSource(history.path, frozenset(history.columns()))
+    return FileSource(history.path, frozenset(name for name in history.columns() if sees(name.removeprefix(PREFIX))))
 
 
 def _tag(values: dict[str, Any], wanted: str) -> Any:

@@ -13,6 +13,7 @@ from agent import subjects
 from agent.bus import BusOptions
 from agent.errors import ConfigError, UsageError
 from agent.identity import device_id
+from agent.policy import Policy
 from leafnode.base import toml
 
 Format = Literal["json", "toml", "env", "text"]
@@ -71,8 +72,24 @@ class Presence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    tables: tuple[str, ...] = ()
+    """Fact tables that this role sees; empty: every one."""
+    hidden: tuple[str, ...] = ()
+    """`table` or `table.column` that it does not."""
+
+    @property
+    def policy(self) -> Policy:
+        return Policy.of(self.tables, self.hidden)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     enabled: bool = True
+    hidden: tuple[str, ...] = ()
+    """`table` or `table.column` that nobody sees: the table does not exist, the column is NULL."""
+    roles: dict[str, Role] = field(default_factory=dict)
+    """Who asks on `fleet.as.NAME.query…` sees what `[query.roles.NAME]` says."""
     time_limit_ms: int = 100
     """What evaluating one expression may take; collecting the facts is not counted."""
     rows: int = 1000
@@ -81,6 +98,8 @@ class Query:
     """Most bytes of rows in one answer."""
 
     def __post_init__(self) -> None:
+        for role in self.roles:
+            _check(subjects.check_name, role, "role")
         _at_least("time_limit_ms", self.time_limit_ms, 1)
         _at_least("rows", self.rows, 1)
         _at_least("bytes", self.bytes, 1024)

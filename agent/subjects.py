@@ -55,12 +55,17 @@ def check_name(text: str, what: str = "name") -> str:
     return text
 
 
-def query_group(group: str) -> str:
-    return f"{QUERY_ALL}.group.{check_name(group, 'group')}"
+def query_all(role: str = "") -> str:
+    """Where everyone is asked: by whoever may see everything, or in a role."""
+    return f"fleet.as.{check_name(role, 'role')}.query" if role else QUERY_ALL
 
 
-def query_device(device_id: str) -> str:
-    return f"{QUERY_ALL}.dev.{check_device_id(device_id)}"
+def query_group(group: str, role: str = "") -> str:
+    return f"{query_all(role)}.group.{check_name(group, 'group')}"
+
+
+def query_device(device_id: str, role: str = "") -> str:
+    return f"{query_all(role)}.dev.{check_device_id(device_id)}"
 
 
 def command(device_id: str, command_id: str) -> str:

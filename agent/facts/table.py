@@ -62,8 +62,8 @@ class Facts:
     ) -> None:
         """A table of `more` that has the name of one of `tables` is not seen. Without a clock nothing is kept."""
         self._tables = {table.name: table for table in tables}
-        self._more = more
-        self._clock = clock
+        self.more = more
+        self.clock = clock
         self._kept: dict[str, tuple[float, list[Row]]] = {}
 
     def __iter__(self) -> Iterator[Table]:
@@ -72,9 +72,9 @@ class Facts:
     def rows(self, name: str) -> list[Row]:
         """The rows of a table, collected now or less than its `age_s` ago."""
         table = self[name]
-        if not table.age_s or self._clock is None:
+        if not table.age_s or self.clock is None:
             return table.rows()
-        now = self._clock()
+        now = self.clock()
         kept = self._kept.get(table.name)
         if kept is None or now - kept[0] >= table.age_s:
             kept = self._kept[table.name] = (now, table.rows())
@@ -85,15 +85,15 @@ class Facts:
         name = name.lower()
         if (table := self._tables.get(name)) is not None:
             return table
-        if self._more is not None and (table := self._more.table(name)) is not None:
+        if self.more is not None and (table := self.more.table(name)) is not None:
             return table
         raise KeyError(name)
 
     def __contains__(self, name: str) -> bool:
-        return name.lower() in self._tables or (self._more is not None and name.lower() in self._more.names())
+        return name.lower() in self._tables or (self.more is not None and name.lower() in self.more.names())
 
     def names(self) -> list[str]:
-        return list(dict.fromkeys([*self._tables, *(self._more.names() if self._more else ())]))
+        return list(dict.fromkeys([*self._tables, *(self.more.names() if self.more else ())]))
 
     def columns(self) -> list[str]:
         """Every `table.column` of the tables that are known beforehand."""

@@ -140,6 +140,7 @@ def _connection(default: Any) -> argparse.ArgumentParser:
         default=default,
         help="the hub's JetStream domain, when connected to a leaf node (FLEET_DOMAIN); usually: hub",
     )
+    group.add_argument("--role", metavar="NAME", default=default, help="ask devices in this role (FLEET_ROLE)")
     for name, what in (("ca", "certificates that vouch for it"), ("cert", "our certificate"), ("key", "our key")):
         help_ = f"{what} (FLEET_TLS_{name.upper()})"
         group.add_argument(f"--tls-{name}", metavar="FILE", default=default, help=help_)

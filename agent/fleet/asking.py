@@ -44,6 +44,8 @@ class Question:
     timeout: float = TIMEOUT_SECONDS
     explain: bool = False
     """Answer what each part of `where` came to, instead of rows."""
+    role: str = ""
+    """Ask in this role: devices show what their settings say for it."""
 
     def __post_init__(self) -> None:
         if self.sql and (self.where or self.select):
@@ -56,10 +58,10 @@ class Question:
     def requests(self) -> dict[str, str]:
         """Tag -> subject; the tag is the device when only one can answer."""
         if self.on is not None:
-            return {device: subjects.query_device(device) for device in self.on}
+            return {device: subjects.query_device(device, self.role) for device in self.on}
         if self.group is not None:
-            return {"": subjects.query_group(self.group)}
-        return {"": subjects.QUERY_ALL}
+            return {"": subjects.query_group(self.group, self.role)}
+        return {"": subjects.query_all(self.role)}
 
     def body(self, request_id: str, splay_ms: int) -> bytes:
         if not (self.where or self.select or self.sql):

@@ -170,11 +170,13 @@ class Fleet:
         known: Iterable[Device] | None = None,
         blind: bool = False,
         explain: bool = False,
+        role: str = "",
     ) -> "Asking":
         """A question ready to be asked: iterate its `replies()`, then read its `outcome`.
 
         `known` spares reading the fleet's buckets again, `blind` trying to; `stop` ends the asking early. `explain`:
-        each device answers what the parts of `where` came to (rows of depth, part, result, values as JSON).
+        each device answers what the parts of `where` came to (rows of depth, part, result, values as JSON). `role`: ask
+        on this role's subjects (default: the connection's).
         """
         from agent.fleet.asking import Asking, Question
 
@@ -188,6 +190,7 @@ class Fleet:
             limit=limit,
             timeout=timeout,
             explain=explain,
+            role=role or self.hub.connection.role,
         )
         if known is None and not blind:
             known = await self.devices_if_known()

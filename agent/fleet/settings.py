@@ -30,6 +30,7 @@ ENVIRONMENT: Final = {
     "user": "FLEET_USER",
     "password": "FLEET_PASSWORD",
     "domain": "FLEET_DOMAIN",
+    "role": "FLEET_ROLE",
     "tls_ca": "FLEET_TLS_CA",
     "tls_cert": "FLEET_TLS_CERT",
     "tls_key": "FLEET_TLS_KEY",
@@ -59,6 +60,9 @@ class Connection:
     domain: str = ""
     """The hub's JetStream domain when `server` is a leaf node; empty when `server` is the hub itself."""
 
+    role: str = ""
+    """Ask devices in this role, where our user may not ask for everything."""
+
     tls_ca: str = ""
     """Certificates that vouch for the server, when the system's do not."""
 
@@ -74,6 +78,7 @@ class _Context:
     user: str = ""
     password: str = ""
     domain: str = ""
+    role: str = ""
     tls_ca: str = ""
     tls_cert: str = ""
     tls_key: str = ""
@@ -87,6 +92,7 @@ class _File:
     user: str = ""
     password: str = ""
     domain: str = ""
+    role: str = ""
     tls_ca: str = ""
     tls_cert: str = ""
     tls_key: str = ""

@@ -13,7 +13,7 @@ from agent.facts import reference
 ROOT = Path(__file__).resolve().parents[2]
 MANUAL = (ROOT / "docs" / "agent.md").read_text()
 CLASSES = [
-    settings.Settings, settings.Device, settings.Nats, settings.Presence, settings.Query, settings.Facts,
+    settings.Settings, settings.Device, settings.Nats, settings.Presence, settings.Query, settings.Role, settings.Facts,
     settings.History, settings.Commands, settings.Telemetry, settings.Item,
 ]  # fmt: skip
 
