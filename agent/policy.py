@@ -1,7 +1,7 @@
 """Who may see which facts: tables and columns taken away before an expression is evaluated. Pure.
 
 A column that is hidden is NULL in answers and in conditions alike, so that nobody finds out its value by asking
-`WHERE serial > 'm'`; a table that is hidden does not exist. The past of a table is seen only by those who see all of it.
+`WHERE serial > 'm'`; a table that is hidden does not exist. The past of a table is for those who see all of it.
 Roles are told apart by the subject on which a request comes, which is what the broker's permissions are about:
 docs/fleet-protocol.md.
 """
