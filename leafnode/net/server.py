@@ -403,8 +403,6 @@ class ClientConnection(Endpoint):
             self.session.fail("Authentication Timeout", "Authentication Timeout")
 
     def data_received(self, data: bytes) -> None:
-        if self.traced is not None:
-            self.traced.received(data)
         super().data_received(data)
         session = self.session
         if session.slowed:
