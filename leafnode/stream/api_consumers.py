@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from leafnode.route.message import Message
 from leafnode.stream import faults, reads, schema, times
 from leafnode.stream.api import Api, Endpoint, Request, level_is_fine
-from leafnode.stream.api_consumer_create import ConsumerCreation, advise_action
+from leafnode.stream.api_consumer_create import IDENTITY, ConsumerCreation, advise_action, identity
 from leafnode.stream.api_streams import LIST_LIMIT, NAMES_LIMIT
 from leafnode.stream.consumer import Consumer
 from leafnode.stream.consumer_info import describe
@@ -121,9 +121,14 @@ class ConsumerApi:
         self._reset_to(request, consumer, wanted)
 
     def _reset_to(self, request: Request, consumer: Consumer, seq: int) -> None:
+        """A mirror or source asks with its origin's identity, and learns which that is."""
+        asks = request.headers and header_block.get(request.headers, IDENTITY) is not None
+        lines = [(IDENTITY, identity(consumer.stream).encode())] if asks else []
+
         def counted() -> None:
             shown = {**describe(consumer), "reset_seq": seq}
-            self._around.journal.after(lambda _failure: request.answer(shown))
+            headers = header_block.with_lines(b"", *lines) if lines else b""
+            self._around.journal.after(lambda _failure: request.answer(shown, headers))
             consumer.pump()
 
         consumer.reset(seq, counted)

@@ -18,27 +18,21 @@ from typing import Any, NamedTuple
 from leafnode.errors import ApiError
 from leafnode.route.message import Message, Subscription
 from leafnode.route.transform import Transform
-from leafnode.stream import ack, intake, schema, times
-from leafnode.stream.api import LEVEL_HEADER
+from leafnode.stream import ack, faults, intake, schema, source_request, times
 from leafnode.stream.short_hash import from_number, short_hash, to_number
+from leafnode.stream.source_request import FLOW_ACKS, IDENTITY, SILENCE_NS, TOKEN, made_beforehand
 from leafnode.stream.stored import Stored
 from leafnode.stream.stream import Stream, error_json
 from leafnode.stream.stream_config import source_to_json
 from leafnode.wire import headers as header_block
 
 ANSWER_NS = 30 * times.SECOND  # how long an origin may take to make the consumer; nats-server's
-SILENCE_NS = 10 * times.SECOND  # without message or heartbeat: the consumer is gone
-HEARTBEAT_NS = times.SECOND
 RETRY_FIRST_NS = times.SECOND
 RETRY_MAX_NS = 2 * times.MINUTE
-ACK_WAIT_NS = 22 * 60 * times.MINUTE  # what nats-server asks for; nothing is acknowledged
 SEQUENCE_MAX = 1 << 62  # half of what SQLite counts
-TOKEN = 8  # characters of the random part of a name
 LOCAL_API = "$JS.API"
-MIRROR_LEVEL, SOURCE_LEVEL = b"4", b"5"  # the API level that nats-server asks of an origin
 _OLD_ORIGIN = (10185, 10025)  # it knows neither the level nor the `sourcing` key
 _CONTROLS = (b"Nats-Expected-", b"Nats-Batch-")
-IDENTITY = b"Nats-Stream-Identity"
 _IDENTITY_KEY = " identity"  # after a source's key: which incarnation of its origin the sequence is of
 _OTHER_ORIGIN = 10225  # the origin was deleted and made anew
 
@@ -104,9 +98,11 @@ class Origin:
 
     def _make_tag(self) -> bytes:
         """The first word of Nats-Stream-Source."""
-        if not self.is_external:
-            return self.name.encode()
-        return f"{self.name}:{short_hash(self.api)}".encode()
+        tag = self.name if not self.is_external else f"{self.name}:{short_hash(self.api)}"
+        consumer = made_beforehand(self.config)
+        if consumer is not None:
+            tag += f":C={short_hash(consumer['name'])}"
+        return tag.encode()
 
     @property
     def _identity(self) -> str:
@@ -194,69 +190,11 @@ class Origin:
     # asking ------------------------------------------------------------------------------------------------------
 
     def _request(self, reply: bytes) -> Message:
-        config = self._consumer_config()
-        subject = f"{self.api}.CONSUMER.CREATE.{self.name}"
-        if self._is_old:
-            subject += f".{config['name']}"
-            if config.get("filter_subject"):
-                subject += f".{config['filter_subject']}"
-        headers = b""
-        if not self._is_old:
-            lines = [(LEVEL_HEADER, MIRROR_LEVEL if self.is_mirror else SOURCE_LEVEL)]
-            if self._identity:
-                lines.append((IDENTITY, self._identity.encode()))
-            headers = header_block.with_lines(b"", *lines)
-        body = {"stream_name": self.name, "config": config, "action": ""}
-        return Message(subject.encode(), reply, headers, schema.encode(body))
-
-    def _consumer_config(self) -> dict[str, Any]:
-        kind = "MIRROR" if self.is_mirror else "SRC"
-        word = "mirror" if self.is_mirror else "src"
-        prefix = (self.config.get("external") or {}).get("deliver") or "$JS"
-        config: dict[str, Any] = {
-            "name": f"JS_{kind}_{self._around.new_id()[-TOKEN:]}",
-            **self._start_position(),
-            "ack_policy": "none",
-            "ack_wait": ACK_WAIT_NS,
-            "max_deliver": 1,
-            "replay_policy": "instant",
-            "flow_control": True,
-            "deliver_subject": f"{prefix}.{'M' if self.is_mirror else 'S'}.{self._around.new_id()[-TOKEN:]}",
-            "idle_heartbeat": HEARTBEAT_NS,
-            "inactive_threshold": SILENCE_NS,
-            "num_replicas": 0,
-            "direct": True,
-            "metadata": {
-                f"_nats.{word}.acc": self._around.account.name,
-                f"_nats.{word}.domain": self._around.domain,
-                f"_nats.{word}.stream": self.stream.name,
-            },
-        }
-        if not self._is_old:
-            config["sourcing"] = True
-        filters = [pair.get("src", ">") for pair in self.config.get("subject_transforms", [])]
-        if self.config.get("filter_subject"):
-            filters = [self.config["filter_subject"]]
-        if len(filters) == 1:
-            config["filter_subject"] = filters[0]
-        elif filters:
-            config["filter_subjects"] = filters
-        self._deliver_subject = str(config["deliver_subject"]).encode()
-        return config
-
-    _deliver_subject = b""
-
-    def _start_position(self) -> dict[str, Any]:
-        if self.last_seq:
-            return {"deliver_policy": "by_start_sequence", "opt_start_seq": self.last_seq + 1}
-        if self.config.get("opt_start_seq"):
-            return {"deliver_policy": "by_start_sequence", "opt_start_seq": self.config["opt_start_seq"]}
-        if self.config.get("opt_start_time"):
-            return {
-                "deliver_policy": "by_start_time",
-                "opt_start_time": times.to_text(self.config["opt_start_time"]),
-            }
-        return {"deliver_policy": "all"}
+        wanted = source_request.Wanted(
+            self.config, self.api, self.is_mirror, self._is_old, self.last_seq, self._identity, self.stream.name
+        )
+        message, self._deliver_subject = source_request.request(wanted, self._around, reply)
+        return message
 
     # what comes --------------------------------------------------------------------------------------------------
 
@@ -277,7 +215,8 @@ class Origin:
 
     def _on_answer(self, message: Message) -> None:
         try:
-            error = json.loads(message.payload).get("error") if message.payload else {"code": 503}
+            answer: dict[str, Any] = json.loads(message.payload) if message.payload else {"error": {"code": 503}}
+            error: dict[str, Any] | None = answer.get("error") or self._check_consumer(answer)
         except (ValueError, AttributeError):
             error = {"code": 500, "description": "the origin's answer cannot be read"}
         if error:
@@ -293,6 +232,13 @@ class Origin:
         self.last_ns = self._around.now_ns()
         self._set_deadline(self.last_ns + SILENCE_NS)
         self._listen(self._deliver_subject)
+
+    def _check_consumer(self, answer: dict[str, Any]) -> dict[str, Any] | None:
+        """Without acknowledgements that go with flow control, a consumer made beforehand would lose its place."""
+        if made_beforehand(self.config) is None or answer.get("config", {}).get("ack_policy") == FLOW_ACKS:
+            return None
+        fault = faults.MIRROR_CONSUMER_POLICY if self.is_mirror else faults.SOURCE_CONSUMER_POLICY
+        return error_json(faults.fault(fault))
 
     def _on_refusal(self, error: dict[str, object]) -> None:
         if error.get("err_code") in _OLD_ORIGIN and not self._is_old:
@@ -381,6 +327,8 @@ class Origin:
         if "external" in self.config:
             shown["external"] = source_to_json(self.config)["external"]
         shown["lag"] = self.lag
+        if self.last_seq and not self.is_mirror:
+            shown["seq"] = self.last_seq
         shown["active"] = self._around.now_ns() - self.last_ns if self.last_ns else -1
         if self.error:
             shown["error"] = self.error
