@@ -244,7 +244,7 @@ class Pull:
 
     @staticmethod
     def _has_waited(request: Request, now: int, *, is_end: bool) -> bool:
-        """Long enough for one that does not wait: to the end, or to a heartbeat after it got something."""
+        """Long enough for one that does not wait: to the end of the stream, or a heartbeat after it got something."""
         if is_end:
             return bool(request.sent or not request.expires_ns)
         return bool(request.sent) and 0 < request.heartbeat_ns <= now
