@@ -534,6 +534,7 @@ def account_limits(server: JetStreamConfig, account: AccountJetStream) -> JetStr
         memory_max_stream_bytes=account.memory_max_stream_bytes,
         storage_max_stream_bytes=account.store_max_stream_bytes,
         max_bytes_required=account.max_bytes_required,
+        tier=account.tier,
     )
 
 

@@ -59,6 +59,7 @@ def _jetstream(claims: AccountClaims) -> AccountJetStream | None:
         memory_max_stream_bytes=given.memory_stream_bytes,
         store_max_stream_bytes=given.disk_stream_bytes,
         max_bytes_required=given.max_bytes_required,
+        tier=given.tier,
     )
 
 

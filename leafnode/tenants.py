@@ -18,9 +18,10 @@ from typing import Any, NamedTuple, Protocol
 
 from leafnode.callout import user_of_callout
 from leafnode.claimed import config_of
-from leafnode.config.options import AccountConfig, Config, ExportConfig, ImportConfig
+from leafnode.config.options import AccountConfig, Config, ExportConfig, ImportConfig, ResolverConfig
 from leafnode.errors import ConfigError, TrustError
 from leafnode.fetching import Fetching
+from leafnode.identity import SPOKEN_VERSION
 from leafnode.imports import Imports
 from leafnode.net import secrets
 from leafnode.net.account_source import PeerSource, WebSource
@@ -31,8 +32,16 @@ from leafnode.route.account import Account
 from leafnode.route.activation import Wish, check_activation
 from leafnode.route.auth import ARRIVAL, Arrival, Authenticator, User
 from leafnode.route.callout import raw_user, shut_off
-from leafnode.route.claims import ANYBODY, AccountClaims, CalloutClaims, account_claims, rules, user_claims
-from leafnode.route.jwt import Token, decode, texts
+from leafnode.route.claims import (
+    ANYBODY,
+    AccountClaims,
+    CalloutClaims,
+    account_claims,
+    has_own_rules,
+    rules,
+    user_claims,
+)
+from leafnode.route.jwt import Token, decode
 from leafnode.route.message import Sink
 from leafnode.route.trust import Trust
 from leafnode.route.validity import faults
@@ -142,23 +151,24 @@ class Tenants:
     def __init__(self, config: Config, around: Surroundings) -> None:
         """Raises ConfigError when operators, keys or preloaded accounts make no sense."""
         self._around = around
-        rules = config.resolver
-        assert rules is not None
-        self.rules = rules
-        self._pinned = config.resolver_pinned_accounts
         self._sentinel = config.default_sentinel
         self._tls = config.resolver_tls
         self._remotes = [remote.account for remote in config.leafnodes.remotes]
-        self._look_s = rules.interval_s or LOOK_SECONDS
         try:
-            self.trust = Trust.of(map(operator_text, config.operators), config.trusted_keys, secrets.check_signature)
+            texts_of = map(operator_text, config.operators)
+            self.trust = Trust.of(texts_of, config.trusted_keys, secrets.check_signature, SPOKEN_VERSION)
         except TrustError as error:
             raise ConfigError(f"operator: {error}") from error
+        self.rules = rules = _resolver(config, self.trust)
         folder = Path(rules.dir) if rules.kind in ("full", "cache") else None
         self.resolver = Resolver(
             folder=folder, limit=rules.limit, evicts=rules.kind in ("cache", "url"), unlinks=rules.hard_delete
         )
         self.system_account = _system_account(config, self.trust, has_folder=folder is not None)
+        self._look_s = rules.interval_s or LOOK_SECONDS
+        pinned = config.resolver_pinned_accounts
+        self._pinned = pinned | {self.system_account} if pinned else pinned
+        self._check_sentinel()
         self.configs: dict[str, AccountConfig] = {}
         """Accounts as if they were configured, for what else is made of them."""
         self.imports = Imports(around.accounts, self._check_activation)
@@ -197,6 +207,18 @@ class Tenants:
         for account in (self.system_account, *self._remotes):
             if account not in self._around.accounts:
                 self._around.make_account(account)
+
+    def _check_sentinel(self) -> None:
+        """Raises ConfigError."""
+        if not self._sentinel:
+            return
+        try:
+            body = user_claims(self._sentinel, self.trust.check_signature).token.body
+        except TrustError as error:
+            raise ConfigError(f"default sentinel JWT not valid: {error}") from error
+        is_perhaps_scoped = bool(body.get("issuer_account")) and not has_own_rules(body)
+        if not body.get("bearer_token") and not is_perhaps_scoped:
+            raise ConfigError("default sentinel must be a bearer token")
 
     def start(self, ourselves: Sink | None) -> None:
         """Where JWTs come from that are not here. `ourselves`: who answers in the system account; None: nobody."""
@@ -480,18 +502,21 @@ class Tenants:
             TrustError: nothing was deleted.
         """
         request = decode(text, "generic", self.trust.check_signature)
-        accounts = texts(request.body, "accounts")
+        accounts = request.body.get("accounts")
         reason = ""
-        if request.issuer not in self.trust.keys:
-            reason = "not signed by a trusted operator"
-        elif not (self.rules.allow_delete or self.rules.kind == "cache"):
+        if not (self.rules.allow_delete or self.rules.kind == "cache"):
             reason = "delete must be enabled in server config"
-        elif not accounts:
+        elif request.subject != request.issuer:
+            reason = "not self signed"
+        elif request.issuer not in self.trust.keys:
+            reason = "not trusted"
+        elif not isinstance(accounts, list) or not all(isinstance(name, str) and is_account(name) for name in accounts):
             reason = "malformed request"
         elif self.system_account in accounts:
             reason = "not allowed to delete system account"
         if reason:
-            raise TrustError(f"delete accounts request by {request.issuer} failed - {reason}")
+            raise TrustError(f"delete accounts request by {request.subject} failed - {reason}")
+        assert isinstance(accounts, list)
         for account in accounts:
             self.delete(account)
         return len(accounts)
@@ -612,8 +637,20 @@ def operator_text(given: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.startswith("ey")), "")
 
 
+def _resolver(config: Config, trust: Trust) -> ResolverConfig:
+    """As configured, or as the operator says. Raises ConfigError."""
+    if config.resolver is not None:
+        return config.resolver
+    if not trust.account_server_url.startswith(("http://", "https://")):
+        raise ConfigError("operators require an account resolver to be configured: add 'resolver: MEMORY' or a block")
+    return ResolverConfig(kind="url", url=f"{trust.account_server_url.rstrip('/')}/accounts/")
+
+
 def _system_account(config: Config, trust: Trust, *, has_folder: bool) -> str:
-    named = config.system_account if config.system_account.startswith("A") else trust.system_account
+    given = config.system_account if config.system_account.startswith("A") else ""
+    if given and trust.system_account and given != trust.system_account:
+        raise ConfigError("system_account in config and operator JWT must be identical")
+    named = given or trust.system_account
     if has_folder and not named:
         raise ConfigError(
             "using a resolver with a folder, the system account needs to be specified in the configuration or the "

@@ -106,15 +106,19 @@ def _websocket(config: Config, users: set[str]) -> Iterator[str]:
 
 def _operators(config: Config) -> Iterator[str]:
     if not config.is_operated:
+        if config.default_sentinel:
+            yield "default_sentinel requires operators and accounts"
         if config.resolver_preload and config.resolver is None:
             yield "resolver_preload needs a resolver and an operator: add 'operator' and 'resolver: MEMORY'"
         return
-    if config.resolver is None:
-        yield "operators require an account resolver to be configured: add 'resolver: MEMORY' or a resolver block"
+    if config.resolver is None and not config.operators:  # an operator's JWT may name one
+        yield "trusted_keys require an account resolver to be configured: add 'resolver: MEMORY' or a resolver block"
     if config.resolver is not None and config.resolver.kind == "url" and config.resolver_preload:
         yield "resolver_preload is for resolvers of type memory, full and cache: with URL(…) JWTs are on the web server"
     if config.accounts:
         yield "operators do not allow Accounts to be configured directly: they come as JWTs"
+    if config.authorization.callout is not None:
+        yield "operators do not allow authorization callouts to be configured directly: they come in account JWTs"
     if config.authorization.is_required:
         yield "operators do not allow users to be configured directly: they come as JWTs"
     if config.trusted_keys and config.operators:

@@ -202,6 +202,8 @@ class AccountJetStream:
     """Largest `max_bytes` of one file stream."""
     max_bytes_required: bool = False
     """Streams must state `max_bytes`."""
+    tier: str = ""
+    """In account JWTs: the tier that these limits are of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

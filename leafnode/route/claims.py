@@ -13,9 +13,11 @@ from leafnode.route.jwt import CheckSignature, Token, block, blocks, decode, num
 from leafnode.route.permissions import Permissions, Responses
 
 UNLIMITED = -1
+TIER = "R1"  # of what has one replica: there is one server
 ANYBODY = "*"
 RESPONSES_DEFAULT = Responses()
-_FUNCTION = re.compile(r"\{\{\s*([a-z-]+)\(([^)]*)\)\s*\}\}")
+_FUNCTION = re.compile(r"\{\{\s*([A-Za-z-]+)\(([^)]*)\)\s*\}\}")
+EXPANSIONS_MAX = 4096  # subjects that one list of a template may become (nats-server)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,10 @@ class OperatorClaims:
     system_account: str
     strict: bool
     """Accounts must be signed with a signing key, not with the operator's own."""
+    account_server_url: str
+    """Where account JWTs are to be had; empty: it does not say."""
+    least_version: str
+    """Servers older than this must not serve its accounts; empty: any may."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -66,6 +72,8 @@ class JetStreamClaims:
     memory_stream_bytes: int
     disk_stream_bytes: int
     max_bytes_required: bool
+    tier: str
+    """Name of the tier they are of; empty: they are not by tier."""
 
     @property
     def is_enabled(self) -> bool:
@@ -130,6 +138,8 @@ def operator_claims(text: str, check_signature: CheckSignature) -> OperatorClaim
         signing_keys=texts(token.body, "signing_keys"),
         system_account=str(token.body.get("system_account", "")),
         strict=token.body.get("strict_signing_key_usage") is True,
+        account_server_url=str(token.body.get("account_server_url") or ""),
+        least_version=str(token.body.get("assert_server_version") or ""),
     )
 
 
@@ -171,7 +181,7 @@ def user_claims(text: str, check_signature: CheckSignature) -> UserClaims:
 def _jetstream(limits: Mapping[str, Any]) -> JetStreamClaims:
     """Of the account; with limits by tier, those of one replica: there is one server."""
     tiers = block(limits, "tiered_limits")
-    given = block(tiers, "R1") if tiers else limits
+    given = block(tiers, TIER) if tiers else limits
     return JetStreamClaims(
         memory=number(given, "mem_storage"),
         disk=number(given, "disk_storage"),
@@ -181,6 +191,7 @@ def _jetstream(limits: Mapping[str, Any]) -> JetStreamClaims:
         memory_stream_bytes=number(given, "mem_max_stream_bytes") or UNLIMITED,
         disk_stream_bytes=number(given, "disk_max_stream_bytes") or UNLIMITED,
         max_bytes_required=given.get("max_bytes_required") is True,
+        tier=TIER if tiers else "",
     )
 
 
@@ -206,7 +217,7 @@ def rules(user: UserClaims, account: AccountClaims) -> Rules:
     template = account.signing_keys.get(user.token.issuer)
     if template is None:
         return _rules(user.token.body, permissions(user.token.body), account)
-    if _has_own_rules(user.token.body):
+    if has_own_rules(user.token.body):
         raise TrustError(f"user {user.token.subject} is signed by a scoped key and has permissions of its own")
     return _rules(template, permissions(template, _Filled(user, account)), account)
 
@@ -231,7 +242,8 @@ def _rules(body: Mapping[str, Any], own: Permissions | None, account: AccountCla
     )
 
 
-def _has_own_rules(body: Mapping[str, Any]) -> bool:
+def has_own_rules(body: Mapping[str, Any]) -> bool:
+    """Whether a user's JWT says what it may do; one that a scoped key signs must not."""
     lists = (block(body, side).get(way) for side in ("pub", "sub") for way in ("allow", "deny"))
     limited = any(number(body, key) for key in ("subs", "data", "payload"))
     others = ("resp", "src", "times", "times_location", "allowed_connection_types", "bearer_token", "proxy_required")
@@ -243,6 +255,7 @@ class _Filled:
 
     def __init__(self, user: UserClaims, account: AccountClaims) -> None:
         self._user, self._account = user.token, account.token
+        self._left = 2 * EXPANSIONS_MAX  # of the steps on the way to subjects
 
     def __call__(self, subject: str, *, is_deny: bool) -> list[str]:
         """All subjects that a template stands for. A missing tag drops it from what is allowed, and is an error in what
@@ -256,6 +269,9 @@ class _Filled:
         if not values and is_deny:
             raise TrustError(f"no value for {match[0]} in the template {subject!r} of a signing key")
         before, after = subject[: match.start()], subject[match.end() :]
+        self._left -= len(values)
+        if self._left < 0:
+            raise TrustError(f"the template of a signing key becomes more than {EXPANSIONS_MAX} subjects")
         return [found for value in values for found in self(before + value + after, is_deny=is_deny)]
 
     def _values(self, function: str, argument: str) -> list[str]:
@@ -264,11 +280,13 @@ class _Filled:
             "subject": self._user.subject,
             "account-name": self._account.name,
             "account-subject": self._account.subject,
-        }.get(function)
+        }.get(function.lower())
         if one is not None and not argument:
             return [one] if _fits(one) else []
         tags = {"tag": self._user.tags, "account-tag": self._account.tags}.get(function)
         if tags is None:
+            if function.lower() in ("tag", "account-tag"):
+                return []  # in nats-server, too, only functions without an argument may be written in any case
             raise TrustError(f"the template of a signing key has an unknown function: {function}")
         prefix = argument.lower() + ":"
         return [tag[len(prefix) :] for tag in tags if tag.lower().startswith(prefix) and _fits(tag[len(prefix) :])]
@@ -290,7 +308,10 @@ def permissions(body: Mapping[str, Any], fill: _Filled | _AsIs | None = None) ->
 
     def subjects(side: str, way: str) -> tuple[bytes, ...]:
         given = texts(block(body, side), way)
-        return tuple(found.encode() for subject in given for found in filled(subject, is_deny=way == "deny"))
+        every = [found.encode() for subject in given for found in filled(subject, is_deny=way == "deny")]
+        if len(every) > max(EXPANSIONS_MAX, len(given)):
+            raise TrustError(f"the template of a signing key becomes more than {EXPANSIONS_MAX} subjects")
+        return tuple(every)
 
     def denied(side: str, allowed: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """An allow list whose entries all fell away allows nothing; an empty one would allow everything."""

@@ -35,14 +35,28 @@ class Trust:
     operators: frozenset[str] = frozenset()
     """Their ids, whether or not they may sign accounts themselves."""
 
+    account_server_url: str = ""
+    """Where account JWTs are to be had, as an operator says; empty: none does."""
+
     @classmethod
-    def of(cls, operators: Iterable[str], trusted_keys: Iterable[str], check_signature: CheckSignature) -> "Trust":
-        """From operators' JWTs and bare public keys. Raises TrustError."""
+    def of(
+        cls, operators: Iterable[str], trusted_keys: Iterable[str], check_signature: CheckSignature, version: str = ""
+    ) -> "Trust":
+        """From operators' JWTs and bare public keys. `version`: ours. Raises TrustError."""
         known = [operator_claims(text, check_signature) for text in operators]
-        keys = frozenset((*trusted_keys, *(key for operator in known for key in operator.keys)))
-        system = next((operator.system_account for operator in known if operator.system_account), "")
-        ids = frozenset(operator.id for operator in known)
-        return cls(keys, check_signature, system, any(operator.strict for operator in known), ids)
+        for operator in known:
+            if version and _numbers(operator.least_version) > _numbers(version):
+                raise TrustError(
+                    f"operator {operator.id} expected server version {operator.least_version}, this is {version}"
+                )
+        return cls(
+            keys=frozenset((*trusted_keys, *(key for operator in known for key in operator.keys))),
+            check_signature=check_signature,
+            system_account=next((operator.system_account for operator in known if operator.system_account), ""),
+            strict=any(operator.strict for operator in known),
+            operators=frozenset(operator.id for operator in known),
+            account_server_url=next((operator.account_server_url for operator in known), ""),
+        )
 
     def account(self, text: str, now_s: float) -> AccountClaims:
         """An account's claims, from a trusted operator and in time. Raises TrustError."""
@@ -94,6 +108,14 @@ class Trust:
         signature = options.get("sig")
         if not isinstance(signature, str) or not self.check_signature(user.token.subject, nonce, signature):
             raise TrustError(f"user {user.token.subject} did not sign the nonce")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """`2.15.1` as numbers; empty: before all. Raises TrustError where it is no version."""
+    parts = version.split(".") if version else []
+    if parts and (len(parts) != 3 or not all(part.isdigit() for part in parts)):
+        raise TrustError("asserted server version must be of the form <major>.<minor>.<update>")
+    return tuple(map(int, parts))
 
 
 def window_end(granted: Rules, arrival: Arrival, now_s: float) -> float:

@@ -40,7 +40,7 @@ from leafnode.stream.stream import Stream, keeps_history
 from leafnode.stream.stream_config import SHAPE as STREAM_SHAPE
 from leafnode.stream.stream_config import StreamConfig
 from leafnode.stream.stream_rules import API_LEVEL
-from leafnode.stream.surroundings import Surroundings
+from leafnode.stream.surroundings import Limits, Surroundings
 
 _NEW = ConsumerState(0, 0, 0, 0)
 _CLUSTERED = {
@@ -50,6 +50,16 @@ _CLUSTERED = {
 }
 CONSUMERS = b".CONSUMER.>"  # end of the interest by which a JetStream behind a link offers its API
 RESTORING = "_leafnode.restoring"  # in the stored configuration of a stream that is being restored
+NO_LIMITS = Limits(
+    max_streams=0,
+    max_consumers=0,
+    max_memory=0,
+    max_storage=0,
+    max_ack_pending=0,
+    memory_max_stream_bytes=0,
+    storage_max_stream_bytes=0,
+)
+"""What is said of an account as a whole where limits are by tier."""
 
 
 class JetStream:
@@ -422,21 +432,15 @@ class JetStream:
             "reserved_storage": self.reserved("file"),
             "streams": len(self.streams),
             "consumers": sum(len(stream.consumers) for stream in self.streams.values()),
-            "limits": {
-                "max_memory": limits.max_memory,
-                "max_storage": limits.max_storage,
-                "max_streams": limits.max_streams,
-                "max_consumers": limits.max_consumers,
-                "max_ack_pending": limits.max_ack_pending,
-                "memory_max_stream_bytes": limits.memory_max_stream_bytes,
-                "storage_max_stream_bytes": limits.storage_max_stream_bytes,
-                "max_bytes_required": limits.max_bytes_required,
-            },
+            "limits": _shown_limits(limits),
         }
+        tiers = {limits.tier: dict(shown)} if limits.tier else {}
+        if tiers:
+            shown["limits"] = _shown_limits(NO_LIMITS)
         if self.around.domain:
             shown["domain"] = self.around.domain
         shown["api"] = {"level": API_LEVEL, "total": self.api.total - 1, "errors": self.api.errors}
-        request.answer(shown)
+        request.answer(shown | ({"tiers": tiers} if tiers else {}))
 
     # time and links ----------------------------------------------------------------------------------------------
 
@@ -462,6 +466,19 @@ class JetStream:
             for origin in self._all_origins():
                 if origin.api == api:
                     origin.origin_is_back()
+
+
+def _shown_limits(limits: Limits) -> dict[str, int | bool]:
+    return {
+        "max_memory": limits.max_memory,
+        "max_storage": limits.max_storage,
+        "max_streams": limits.max_streams,
+        "max_consumers": limits.max_consumers,
+        "max_ack_pending": limits.max_ack_pending,
+        "memory_max_stream_bytes": limits.memory_max_stream_bytes,
+        "storage_max_stream_bytes": limits.storage_max_stream_bytes,
+        "max_bytes_required": limits.max_bytes_required,
+    }
 
 
 def contents_of(stream: Stream, loaded: LoadedContents) -> Contents:

@@ -28,6 +28,8 @@ class Limits:
     memory_max_stream_bytes: int = -1
     storage_max_stream_bytes: int = -1
     max_bytes_required: bool = False
+    tier: str = ""
+    """Name of the tier that these are of, for who asks; empty: they are not by tier."""
 
 
 class Usage:

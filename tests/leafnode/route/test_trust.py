@@ -167,7 +167,8 @@ def scoped(template: dict[str, Any], *, name: str = "pi", tags: tuple[str, ...] 
         ("{{account-name()}}.>", {b"main.>"}),
         ("{{ account-tag(zone) }}", {b"z"}),
         ("{{tag(site)}}.{{tag(kind)}}", {b"a.k", b"b.k"}),
-        ("{{TAG(site)}}", set()),
+        ("{{Account-Name()}}.>", {b"main.>"}),
+        ("{{other(site)}}", set()),
     ],
 )
 def test_templates(subject: str, expected: set[bytes]) -> None:
