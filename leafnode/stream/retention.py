@@ -80,18 +80,30 @@ class Retention:
 
     def check_rolls_up(self, subject: bytes, rollup: bytes) -> None:
         """Before a message that rolls its subject up is kept, at most one other is left of it, so that the rest goes
-        in the same commit.
+        in the same commit. Of a subject with wildcards all that it matches is gone before: who is acknowledged sees
+        nothing of it any more.
 
         Raises:
             NeedsLookUp: older ones must go first.
         """
+        if rollup == b"sub" and not is_literal(subject):
+            self._check_wildcard_rolls_up(subject)
+            return
         entry = self._stream.contents.subjects.get(subject)
-        if rollup != b"sub" or entry is None or entry.count < 2 or not is_literal(subject):
+        if rollup != b"sub" or entry is None or entry.count < 2:
             return
         if entry.history is None or not self._stream.recall.history_known:
             raise NeedsLookUp(lambda again: self._purge_subject(entry, 1, lambda _removed, _failure: again()))
         if not entry.last_seq:
             raise NeedsLookUp(partial(self._stream.recall.look_up_last, entry))
+
+    def _check_wildcard_rolls_up(self, subject: bytes) -> None:
+        stream = self._stream
+        if any(entry.count for entry in stream.contents.matching(subject)):
+            below = stream.contents.last_seq + 1
+            raise NeedsLookUp(
+                lambda again: Purge(stream, [subject], below=below, done=lambda _removed, _failure: again()).start()
+            )
 
     def roll_up(self, rollup: bytes, entry: Subject, seq: int, replaced: int, replaced_size: int) -> None:
         """Everything before `seq` of the subject goes. `replaced` is the subject's message before it.
@@ -102,8 +114,8 @@ class Retention:
         if rollup == b"all":
             return  # it made room before it was kept
         if not is_literal(entry.name):
-            Purge(stream, [entry.name], below=seq).start()
-        elif entry.count == 2 and replaced:
+            return  # what it matches went before it was kept
+        if entry.count == 2 and replaced:
             stream.remove(replaced, entry, replaced_size, "replaced")
         elif entry.history and stream.recall.history_known:
             while entry.history[0][0] < seq:

@@ -283,3 +283,16 @@ def test_a_stream_that_could_not_be_created_leaves_nothing() -> None:
     assert bench.api("STREAM.INFO.S")["error"]["err_code"] == 10059
     bench.create("S")
     assert bench.publish("S")["seq"] == 1
+
+
+def test_what_a_wildcard_rolls_up_is_gone_when_it_is_acknowledged() -> None:
+    """A client may publish to a subject with wildcards: a key-value bucket purges many keys so."""
+    bench = Bench()
+    bench.create("S", subjects=["s.*"], allow_rollup_hdrs=True)
+    for number in range(3):
+        bench.publish(f"s.{number}", b"x")
+    reply, inbox = bench.inbox()
+    bench.account.publish(Message(b"s.*", reply, header_block(Nats_Rollup="sub"), b""))
+    while not inbox.messages:
+        assert bench.commit() or bench.answer()
+    assert bench.api("STREAM.INFO.S")["state"]["messages"] == 1
