@@ -48,7 +48,7 @@ def delivery(subject: bytes) -> Delivery | None:
         numbers = parts[6:TOKENS_V2]
     else:
         return None
-    if not all(part.isdigit() for part in numbers):
+    if not b"".join(numbers).isdigit() or b"" in numbers:
         return None
     return Delivery(int(numbers[0]), int(numbers[1]), int(numbers[2]))
 

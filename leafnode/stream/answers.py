@@ -15,6 +15,7 @@ from leafnode.stream.short_hash import short_hash
 if TYPE_CHECKING:
     from leafnode.stream.consumer import Consumer
 
+_MORE = (ack.Kind.NAK, ack.Kind.NEXT)  # there is something to deliver after these
 DELETED_REASON = "Unacknowledged message was deleted"
 
 
@@ -56,6 +57,7 @@ class Answers:
             return True
         kind, rest = ack.answer(message.payload)
         reply = message.reply
+        was_full = consumer.is_full
         if kind is ack.Kind.ACK:
             if not self._acknowledge(which, sample=True):
                 return True
@@ -74,7 +76,8 @@ class Answers:
             self._restart_wait(which)
         if reply:
             self._answer_later(reply)
-        consumer.pump()
+        if was_full or kind in _MORE:
+            consumer.pump()
         return True
 
     def _answer_later(self, reply: bytes) -> None:

@@ -190,7 +190,7 @@ class Consumer:
                     return True
                 if self.again:
                     return False  # their messages are being read
-            if self._max_ack_pending and len(self.pending) >= self._max_ack_pending:
+            if self.is_full:
                 return False
             stored = self.feed.peek()
             if stored is None:
@@ -204,6 +204,11 @@ class Consumer:
                 self.feed.look_to(stored.seq - 1)
                 return True
         return False
+
+    @property
+    def is_full(self) -> bool:
+        """As many deliveries wait for their acknowledgement as may."""
+        return 0 < self._max_ack_pending <= len(self.pending.entries)
 
     def is_paused(self) -> bool:
         return self.config.pause_until > 0 and self.config.pause_until > self.stream.around.now_ns()
