@@ -24,6 +24,8 @@ from leafnode.route.sublist import Sublist
 ROUTES_MAX = 8192  # subjects remembered per account; about 0.5 KB each
 STEMS_MAX = 1024  # and stems of subjects
 FEW_ROUTES = 512  # so many are looked through when a wildcard comes or goes; more are forgotten together
+ACK_PREFIX = b"$JS.ACK."  # acknowledgements: each comes once, on a subject of its own
+ACK_NUMBERS = 5  # tokens at the end of one that say which delivery is meant
 NO_QUEUES: tuple[bytes, ...] = ()
 
 
@@ -64,6 +66,7 @@ class Account:
         self.connections = 0  # clients
         self.leafnodes = 0  # links that others dialled
         self._stems: Remembered[bytes, Route | None] = Remembered(STEMS_MAX)
+        self._ack_stems: Remembered[bytes, Matched | None] = Remembered(STEMS_MAX)
         self._known: dict[tuple[int, bool], Known] = {}
         self._choose = choose
 
@@ -90,6 +93,7 @@ class Account:
                 self._forget_lines()
             return
         self._stems.clear()
+        self._ack_stems.clear()
         if len(self.routes) > FEW_ROUTES:
             self.forget_all_routes()
             return
@@ -102,6 +106,7 @@ class Account:
     def forget_all_routes(self) -> None:
         self.routes.clear()
         self._stems.clear()
+        self._ack_stems.clear()
         self._forget_lines()
 
     def _forget_lines(self) -> None:
@@ -131,11 +136,31 @@ class Account:
         return known if known is not None else self._resolve(subject)
 
     def _resolve(self, subject: bytes) -> Matched:
+        if subject.startswith(ACK_PREFIX) and subject not in self.subscriptions.literal:
+            found = self._of_ack(subject)
+            if found is not None:
+                return found
+        matched = self._sorted(subject, self.subscriptions.match(subject))
+        if self._has_room():
+            self.routes[subject] = matched
+        return matched
+
+    def _of_ack(self, subject: bytes) -> Matched | None:
+        """Who takes the acknowledgements of one consumer; None if that depends on the numbers at their end."""
+        stem = subject.rsplit(b".", ACK_NUMBERS)[0] + b"."
+        if stem in self._ack_stems:
+            return self._ack_stems[stem]
+        subs = self.subscriptions.match_below(stem, ACK_NUMBERS)
+        found = self._sorted(stem, subs) if subs is not None and self._is_free(subject) else None
+        self._ack_stems.admit(stem, found)
+        return found
+
+    def _sorted(self, subject: bytes, subs: Iterable[Subscription]) -> Matched:
         plain: list[Subscription] = []
         links: dict[Link, None] = {}
         groups: dict[bytes, list[Subscription]] = {}
         simple = self._is_free(subject)
-        for sub in self.subscriptions.match(subject):
+        for sub in subs:
             if sub.queue:
                 groups.setdefault(sub.queue, []).append(sub)
             elif sub.sink.is_remote:
@@ -146,10 +171,7 @@ class Account:
         simple = simple and not links and not groups
         queues = tuple(tuple(group) for group in groups.values())
         route = route_of_subject(subject, tuple(plain), simple=simple)
-        matched = Matched(route.subs, tuple(links), queues, route)
-        if self._has_room():
-            self.routes[subject] = matched
-        return matched
+        return Matched(route.subs, tuple(links), queues, route)
 
     def _is_free(self, subject: bytes) -> bool:
         """Whether anybody may publish to it, and it is what is published to that receivers are shown."""

@@ -121,24 +121,28 @@ class Sublist:
                     found.extend(node.subs)
         return found
 
-    def match_below(self, stem: bytes) -> list[Subscription] | None:
-        """Every wildcard subscription that covers a subject of one token more than a stem (which ends with its dot),
-        whatever that token is; None if it depends on the token. Subscriptions in `literal` come on top."""
+    def match_below(self, stem: bytes, more: int = 1) -> list[Subscription] | None:
+        """Every wildcard subscription that covers the subjects of so many tokens more than a stem (which ends with its
+        dot), whatever these are; None if it depends on them. Subscriptions in `literal` come on top."""
         found: list[Subscription] = []
         nodes = [self._root]
         for token in stem.split(b".")[:-1]:
             for node in nodes:
                 found.extend(node.rest)
             nodes = _below(nodes, token)
+        for left in range(more - 1, -1, -1):
+            deeper: list[_Node] = []
+            for node in nodes:
+                found.extend(node.rest)
+                for token, below in node.branches.items():
+                    if not left and not below.subs:
+                        continue  # it only leads on
+                    if token != b"*":
+                        return None
+                    deeper.append(below)
+            nodes = deeper
         for node in nodes:
-            found.extend(node.rest)
-        for node in nodes:
-            for token, below in node.branches.items():
-                if not below.subs:
-                    continue
-                if token != b"*":
-                    return None
-                found.extend(below.subs)
+            found.extend(node.subs)
         return found
 
     def all(self) -> list[Subscription]:

@@ -33,6 +33,21 @@ def test_match_is_every_pattern_that_covers_the_subject(made: list[tuple[bytes, 
     assert index.count == len(kept)
 
 
+@given(
+    st.lists(PATTERNS, max_size=12), LITERALS, st.lists(st.sampled_from([b"a", b"b", b"zz"]), min_size=1, max_size=3)
+)
+def test_what_covers_everything_below_a_stem(patterns: list[bytes], stem: bytes, tokens: list[bytes]) -> None:
+    """If it does not depend on the tokens that follow, it is what covers the subject; literals come on top."""
+    index = Sublist()
+    for pattern in patterns:
+        index.insert(Subscription(pattern, Nobody()))
+    below = index.match_below(stem + b".", len(tokens))
+    if below is not None:
+        subject = stem + b"." + b".".join(tokens)
+        literal = index.literal.get(subject, {})
+        assert set(below) == {sub for sub in index.match(subject) if sub not in literal}
+
+
 def test_removing_everything_leaves_nothing_behind() -> None:
     index = Sublist()
     subs = [Subscription(p, Nobody()) for p in (b"a.*.c", b"a.*.>", b">", b"a.b.c", b"*")]
