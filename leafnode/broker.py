@@ -174,6 +174,7 @@ class Broker:
         if self.storage is not None:
             self.forwarders.start(
                 self.config.forwards,
+                self.accounts.get,
                 self.jetstreams.get,
                 self.storage,
                 store_dir=self.store_dir,

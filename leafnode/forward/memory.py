@@ -17,6 +17,8 @@ class Memory:
     """Of the message at `position`."""
     session: str = ""
     """The last fence that the hub acknowledged."""
+    fence: int = 0
+    """Its sequence at the hub."""
     pending: str = ""
     """A fence that was being written: the hub may have it."""
     hub_created: str = ""

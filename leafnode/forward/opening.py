@@ -192,7 +192,7 @@ class Opening:
         """Take in what the last fence says; why it forbids to go on, or empty."""
         memory, hub = self._memory, self._hub
         if memory.hub_created != hub.created:
-            memory.hub_created, memory.hub_seq = hub.created, 0  # made anew: it has nothing of ours
+            memory.hub_created, memory.hub_seq, memory.fence = hub.created, 0, 0  # made anew: nothing of ours is there
         known = fence is not None and fence.session in (memory.session, memory.pending)
         if fence is not None and not known and fence.instance != self._instance and not self._may_adopt:
             return (
@@ -204,16 +204,16 @@ class Opening:
         if not (memory.session or memory.pending):
             self._must_look = False  # we never sent anything
         if fence is not None and fence.created == memory.created:
-            if not known:  # our own, later than we remember: this store was restored
+            if last < memory.fence or memory.hub_seq > hub.last_seq:  # the hub was restored: it gets again what it lost
+                self._back_to = fence.position
+                self._must_look = True
+                self._from = min(fence.hub_seq, hub.last_seq)
+            elif not known:  # our own, later than we remember: this store was restored
                 self._rolled_back = True
                 self._must_look = True
                 if not self._is_split:  # else its position says nothing of what old messages went
                     self._known = (fence.position, fence.time)
                     self._from = min(fence.hub_seq, hub.last_seq)
-            elif memory.hub_seq > hub.last_seq:  # the hub was restored: what it lost, it gets again
-                self._back_to = fence.position
-                self._must_look = True
-                self._from = min(fence.hub_seq, hub.last_seq)
         return ""
 
     def _write_fence(self, expected: int) -> None:
@@ -301,7 +301,7 @@ class Opening:
 
     def _finish(self) -> None:
         memory = self._memory
-        memory.session, memory.pending = self._session, ""
+        memory.session, memory.pending, memory.fence = self._session, "", self._fence
         self._done(
             Opened(
                 session=self._session,

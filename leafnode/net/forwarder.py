@@ -32,6 +32,7 @@ from leafnode.stream.stream import Stream
 from leafnode.stream.stream_config import StreamConfig
 
 NOTE_SECONDS = 0.5  # between notes of how far it is: what a look at the hub costs at most after a crash
+FAILED_SECONDS = 5.0  # until a forward that failed begins anew
 LOOK_SECONDS = 1.0  # between looks for a stream that does not exist yet, and at budgets
 READ_MESSAGES = 256
 OWN_STREAM_BYTES = 64 << 20  # of receipts that wait, and of parked messages
@@ -87,7 +88,15 @@ class Forwarder:
     is_remote = False
 
     def __init__(
-        self, forward: Forward, jetstream: JetStream, storage: Storage, *, instance: str, server: str, store_dir: str
+        self,
+        forward: Forward,
+        account: Account,
+        jetstream_of: Callable[[str], JetStream | None],
+        storage: Storage,
+        *,
+        instance: str,
+        server: str,
+        store_dir: str,
     ) -> None:
         self.forward = forward
         self.flow: Flow | None = None
@@ -97,9 +106,9 @@ class Forwarder:
         self.trouble = ""
         """Why nothing goes, if that is not a lane's matter."""
         self.budgets = Budgets(forward, store_dir)
-        self._jetstream = jetstream
-        self._journal = jetstream.around.journal
-        self._account: Account = jetstream.around.account
+        self._jetstream_of = jetstream_of
+        self._journal = storage.journal
+        self._account = account
         self._storage = storage
         self._instance = instance
         self._server = server
@@ -125,8 +134,27 @@ class Forwarder:
     def wake(self) -> None:
         self._woken.set()
 
+    @property
+    def _jetstream(self) -> JetStream:
+        """The account's; it is there while anything runs."""
+        found = self._jetstream_of(self._account.name)
+        assert found is not None
+        return found
+
     async def run(self) -> None:
-        """Until cancelled; then notes how far it is."""
+        """Until cancelled; what fails is in the log, and begun anew from what is on the disk."""
+        while True:
+            try:
+                await self._run()
+            except Exception:
+                log.exception("forward %s failed and begins anew", self.forward.name)
+                self.flow = self.link = None
+            await asyncio.sleep(FAILED_SECONDS)
+
+    async def _run(self) -> None:
+        while self._jetstream_of(self._account.name) is None:  # of an account whose JWT is still to come
+            self.trouble = f"account {self._account.name} has no JetStream"
+            await asyncio.sleep(LOOK_SECONDS)
         await self._begin()
         subscription = Subscription(f"{self._inbox}.>".encode(), self)
         self._account.subscribe(subscription)
@@ -137,17 +165,21 @@ class Forwarder:
                 self._woken.clear()
                 self._turn()
                 await self._rest()
+        except asyncio.CancelledError:
+            self._note()
+            raise
         finally:
             self._journal.before_take.remove(self._before_commit)
             self._account.interest_listeners.remove(self._on_interest)
             self._account.unsubscribe(subscription)
-            self._note()
             self._let_go()
 
     async def _begin(self) -> None:
         """From the rows on the disk."""
         rows = await self._storage.notes(self._owner)
         self._round += 1
+        self._storing, self._counting = 0, False
+        self._reading.clear()
         self.flow = Flow(
             self.forward,
             rows,
@@ -435,11 +467,13 @@ class Forwarder:
                 self.main.stream.retention.settled(seq)
 
     def _on_noted(self, flow: Flow, notes: Notes, failure: str, *, is_urgent: bool) -> None:
-        self._storing -= is_urgent
         self.wake()
+        if self.flow is not flow:
+            return
+        self._storing -= is_urgent
         if not failure:
             flow.noted(notes)
-        elif self.flow is flow:  # the disk does not have what this flow believes
+        else:  # the disk does not have what this flow believes
             self.flow = self.link = None
             self._let_go()
             self._restoring = asyncio.ensure_future(self._restore())
@@ -501,18 +535,23 @@ class Forwarders:
     def start(
         self,
         forwards: Sequence[Forward],
+        account_of: Callable[[str], Account | None],
         jetstream_of: Callable[[str], JetStream | None],
         storage: Storage,
         *,
         store_dir: str,
         server: str,
     ) -> None:
-        """Each in a task of its own; `jetstream_of` finds an account's JetStream."""
+        """Each in a task of its own; the functions find an account and its JetStream."""
         instance = instance_id(store_dir)
         for forward in forwards:
-            jetstream = jetstream_of(forward.account)
-            assert jetstream is not None  # the configuration was checked
-            one = Forwarder(forward, jetstream, storage, instance=instance, server=server, store_dir=store_dir)
+            account = account_of(forward.account)
+            if account is None:
+                log.error("forward %s: there is no account %s", forward.name, forward.account)
+                continue
+            one = Forwarder(
+                forward, account, jetstream_of, storage, instance=instance, server=server, store_dir=store_dir
+            )
             self.all.append(one)
             self._tasks.append(asyncio.create_task(one.run(), name=f"forward {forward.name}"))
 

@@ -1,10 +1,11 @@
 """Ten publishers at a site, links and servers harmed at random all the time: what must be at the hub in the end.
 
-    python -m tests.faults.sweep --hub nats-server --levels 3 --seconds 600 --seed 7
+    python -m tests.faults.sweep --by push --hub nats-server --levels 3 --seconds 600 --seed 7
 
 Each publisher numbers its messages 1, 2, 3 … on a subject of its own and goes on when one is acknowledged. Each level
-above sources the stream of the one below, with the smallest duplicate window there is. At the end the topmost must have
-every acknowledged message once, in order for each subject. Links are TLS, so that a wrong bit is noticed at all.
+above sources the stream of the one below; by push, the site forwards to the topmost, through all between. The duplicate
+window is the smallest there is. At the end the topmost must have every acknowledged message once, in order for each
+subject. Links are TLS, so that a wrong bit is noticed at all.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nats.aio.client import Client
 from nats.js.api import ExternalStream, StreamConfig, StreamSource
 
 from tests.faults.load import connect, insist
@@ -31,6 +33,7 @@ SMALLEST_WINDOW = 0.1  # seconds; nats-server's least duplicate window
 ARRIVE_SECONDS = 90  # a killed site is noticed by a stock hub after ten seconds of silence, each level by the next
 HUBS = {"nats-server": stock_hub, "leafnode": leafnode}
 STREAM = "TELE"
+UP = 'subject: "up.>"'
 
 
 @dataclass
@@ -39,18 +42,19 @@ class Chain:
 
     servers: list[Broker]
     links: list[Proxy]
+    by: str = "sourcing"
     published: dict[str, int] = field(default_factory=dict)
     """Subject to the last number that was acknowledged."""
     harms: list[str] = field(default_factory=list)
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, hub: str, levels: int) -> AsyncIterator[Chain]:
+async def running(folder: Path, hub: str, levels: int, by: str = "sourcing") -> AsyncIterator[Chain]:
     authority = Authority(folder / "ca")
     pair = authority.server("any")
     tls = f'tls {{ cert_file: "{pair.cert}", key_file: "{pair.key}" }}'
     async with contextlib.AsyncExitStack() as stack:
-        chain = Chain([], [])
+        chain = Chain([], [], by)
         for number in range(levels):
             name, make = f"level{number}", leafnode if number else HUBS[hub]
             leafnodes = ["reconnect: 100ms"] + ["link_deadline: 1s"] * (make is leafnode)
@@ -64,6 +68,10 @@ async def running(folder: Path, hub: str, levels: int) -> AsyncIterator[Chain]:
                 chain.links.append(await stack.enter_async_context(Proxy(port)))
             body = "\n".join(leafnodes)
             config = f"server_name: {name}\n{jetstream(folder / name, name)}\nleafnodes {{ {body} }}"
+            if by == "push" and number == levels - 1:
+                config += (
+                    f"\nforward {{ name: site, stream: {STREAM}, to {{ stream: {STREAM}, domain: level0, {UP} }} }}"
+                )
             chain.servers.append(make(folder / name, config=config))
             stack.push(chain.servers[-1].__exit__)
             await asyncio.to_thread(chain.servers[-1].start)
@@ -72,10 +80,13 @@ async def running(folder: Path, hub: str, levels: int) -> AsyncIterator[Chain]:
 
 
 async def _make_streams(chain: Chain) -> None:
-    for number in reversed(range(len(chain.servers))):
+    numbers = range(len(chain.servers)) if chain.by == "sourcing" else (0, len(chain.servers) - 1)
+    for number in reversed(numbers):
         client = await connect(chain.servers[number].url)
         config = StreamConfig(name=STREAM, subjects=["tele.>"])
-        if number < len(chain.servers) - 1:
+        if chain.by == "push" and not number:
+            config = StreamConfig(name=STREAM, subjects=["up.>", f"$FWD.{STREAM}.>"], duplicate_window=SMALLEST_WINDOW)
+        elif number < len(chain.servers) - 1:
             api = f"$JS.level{number + 1}.API"
             source = StreamSource(name=STREAM, external=ExternalStream(api=api))
             config = StreamConfig(name=STREAM, sources=[source], duplicate_window=SMALLEST_WINDOW)
@@ -191,16 +202,25 @@ async def numbers_at_the_top(chain: Chain) -> dict[str, list[int]]:
     expected = sum(chain.published.values())
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(ARRIVE_SECONDS):
-            while (await insist(lambda: client.jetstream(timeout=1).stream_info(STREAM))).state.messages < expected:
+            while await insist(lambda: count(client, chain)) < expected:
                 await asyncio.sleep(0.05)
     found: dict[str, list[int]] = {}
-    ordered = await client.jetstream().subscribe("tele.>", stream=STREAM, ordered_consumer=True)
-    left = (await insist(lambda: client.jetstream(timeout=1).stream_info(STREAM))).state.messages
-    for _ in range(left):
+    ordered = await client.jetstream().subscribe(_at_the_top(chain), stream=STREAM, ordered_consumer=True)
+    for _ in range(await insist(lambda: count(client, chain))):
         message = await ordered.next_msg(timeout=10)
-        found.setdefault(message.subject, []).append(int(message.data))
+        found.setdefault(message.subject.removeprefix("up."), []).append(int(message.data))
     await client.close()
     return found
+
+
+def _at_the_top(chain: Chain) -> str:
+    return "tele.>" if chain.by == "sourcing" else "up.>"
+
+
+async def count(client: Client, chain: Chain) -> int:
+    """Messages of the publishers in the topmost stream."""
+    info = await client.jetstream(timeout=1).stream_info(STREAM, subjects_filter=_at_the_top(chain))
+    return sum((info.state.subjects or {}).values())
 
 
 def faults(chain: Chain, found: dict[str, list[int]]) -> list[str]:
@@ -218,9 +238,11 @@ def faults(chain: Chain, found: dict[str, list[int]]) -> list[str]:
     return said
 
 
-async def sweep(folder: Path, *, hub: str, levels: int, seconds: float, seed: int) -> tuple[list[str], str]:
+async def sweep(
+    folder: Path, *, hub: str, levels: int, seconds: float, seed: int, by: str = "sourcing"
+) -> tuple[list[str], str]:
     """What does not hold, and a line about what was done."""
-    async with running(folder, hub, levels) as chain:
+    async with running(folder, hub, levels, by) as chain:
         stop = asyncio.Event()
         publishers = [asyncio.create_task(publish(chain, f"tele.{n}", stop)) for n in range(PUBLISHERS)]
         try:
@@ -244,6 +266,7 @@ async def sweep(folder: Path, *, hub: str, levels: int, seconds: float, seed: in
 
 def main() -> int:
     options = argparse.ArgumentParser(prog="python -m tests.faults.sweep", description=__doc__.split("\n")[0])
+    options.add_argument("--by", choices=["sourcing", "push"], default="sourcing")
     options.add_argument("--hub", choices=HUBS, default="nats-server")
     options.add_argument("--levels", type=int, default=2)
     options.add_argument("--seconds", type=float, default=60)

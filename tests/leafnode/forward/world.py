@@ -152,7 +152,7 @@ class World:
             instance=self.instance,
             server="site",
             inbox="in",
-            new_id=lambda: f"session{next(self._ids):08d}",
+            new_id=lambda: f"session{id(self)}{next(self._ids):08d}",
             minute_of=lambda now: (0, now // (60 * SECOND) % 1440),
         )
         if self.flow.needs_start(self.created):
