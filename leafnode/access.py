@@ -9,6 +9,7 @@ from leafnode.net import secrets
 from leafnode.net.leaf_listener import Admission
 from leafnode.route.account import Account
 from leafnode.route.auth import Arrival, Authenticator, User
+from leafnode.route.certificate import user_of_certificate
 from leafnode.route.gate import Guest
 from leafnode.route.permissions import Permissions, Responses
 from leafnode.route.verdict import Verdict
@@ -89,6 +90,7 @@ def leaf_admission(config: Config, accounts: dict[str, Account], clients: Authen
     Raises ConfigError where a library is missing.
     """
     rules = config.leafnodes.authorization
+    alone: list[LeafUser] = []
     if rules is None:
         known, home = clients or authenticator(config), ""
     else:
@@ -101,8 +103,15 @@ def leaf_admission(config: Config, accounts: dict[str, Account], clients: Authen
         account = accounts.get(home or user.account)
         return Guest(account, user.permissions, user) if account is not None else None
 
+    tls = config.leafnodes.tls
+    is_mapped = tls is not None and tls.verify_and_map and not alone
+
     def admit(options: dict[str, Any], nonce: bytes, arrival: Arrival) -> Guest | Verdict[Guest] | None:
-        user = known.authenticate(options, nonce, arrival)
+        user: User | Verdict[User] | None
+        if is_mapped and known.users:
+            user = user_of_certificate(arrival.certificate or {}, known.users)
+        else:
+            user = known.authenticate(options, nonce, arrival)
         if isinstance(user, Verdict):
             return user.turned(guest_of)
         return guest_of(user) if user is not None else None

@@ -68,7 +68,9 @@ class LeafListener:
     # what gates ask ----------------------------------------------------------------------------------------------
 
     def admit(self, gate: Gate, options: dict[str, Any]) -> Guest | Verdict[Guest] | None:
-        guest = self.admission(options, gate.nonce, Arrival("LEAFNODE", gate.address, gate.client_id))
+        certificate = self.links[gate.client_id].transport.get_extra_info("peercert")
+        arrival = Arrival("LEAFNODE", gate.address, gate.client_id, certificate=certificate)
+        guest = self.admission(options, gate.nonce, arrival)
         if isinstance(guest, Verdict):
             guest.then(lambda found: _note_refusal(options, found))
         else:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from leafnode import identity
 from leafnode.base import nuid
-from leafnode.config.options import Config, LeafRemote, ServerUrl, TlsConfig
+from leafnode.config.options import Config, LeafRemote, ServerUrl
 from leafnode.config.reload import mark
 from leafnode.errors import ConfigError, LeafnodeError
 from leafnode.net import secrets
@@ -156,7 +156,7 @@ class Links:
 
     async def _listen(self, port: int, sockets: Sockets) -> None:
         config, rules = self._config, self._config.leafnodes
-        tls = listener_tls(rules.tls) if rules.tls else None
+        tls = ServerTls(rules.tls) if rules.tls else None
         self.listener = listener = LeafListener(
             info=lambda: {**self._info(), "host": rules.host, "port": self.port},
             options=self._options(),
@@ -266,13 +266,6 @@ class Links:
             write_deadline_s=config.leafnodes.write_deadline_s or config.write_deadline_s,
             deadline_s=own or min(DEADLINE_SECONDS, config.ping_interval_s * (config.ping_max + 1)),
         )
-
-
-def listener_tls(config: TlsConfig) -> ServerTls:
-    """TLS of the leaf listener. Raises ConfigError when it cannot be used."""
-    if config.verify_and_map:
-        raise ConfigError("leafnodes: tls.verify_and_map is not supported here: use verify, and users with passwords")
-    return ServerTls(config)
 
 
 def url_credentials(url: ServerUrl) -> dict[str, str]:

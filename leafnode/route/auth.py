@@ -7,7 +7,7 @@ Without any user, password or token configured everybody is welcome in the globa
 import dataclasses
 import hmac
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from leafnode.route.permissions import Permissions
 from leafnode.route.verdict import Verdict
@@ -25,6 +25,8 @@ class Arrival(NamedTuple):
     """Of the connection."""
     tls: Callable[[], dict[str, object]] | None = None
     """What to tell of the TLS of the connection, where it has any."""
+    certificate: Mapping[str, Any] | None = None
+    """Of the peer, where it may stand for a user; as `ssl.SSLObject.getpeercert()` gives it."""
 
 
 ARRIVAL = Arrival()
@@ -107,7 +109,7 @@ class Authenticator:
         given = _text(options, "auth_token")
         if self.token:
             return User() if self._same(given, self.token) else None
-        if name or password:
+        if name or password or given:
             if not self.users:
                 return self.anonymous()
             return self._by_password(name, password)

@@ -73,16 +73,24 @@ async def test_a_hub_that_requires_tls(tmp_path: Path, authority: Authority, hub
         await carries(there, here)
 
 
-async def test_a_hub_that_demands_a_certificate(tmp_path: Path, authority: Authority, hub_pair: Pair) -> None:
+@pytest.mark.parametrize("maker", HUBS, ids=NAMES)
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_certificate_stands_for_a_leafs_user(
+    tmp_path: Path, authority: Authority, hub_pair: Pair, maker: Maker, *, is_known: bool
+) -> None:
     own = authority.client("roof", emails=("roof@example.net",))
     tls = f'ca_file: "{authority.ca}", cert_file: "{own.cert}", key_file: "{own.key}", pinned_certs: ["{hub_pair.pin}"]'
-    users = 'authorization { users: [ {user: "roof@example.net"} ] }'
+    user = "roof@example.net" if is_known else "cellar@example.net"
+    users = f'authorization {{ users: [ {{user: "{user}", account: "$G"}} ] }}'
     port = free_port()
     with (
-        hub(tmp_path, port, hub_pair, authority, "verify_and_map: true", users) as there,
+        hub(tmp_path, port, hub_pair, authority, "verify_and_map: true", users, maker=maker) as there,
         site(tmp_path, port, tls) as here,
     ):
-        await carries(there, here)
+        if is_known:
+            await carries(there, here)
+        else:
+            await said(here, "Authorization Violation")
 
 
 async def test_a_stock_leaf_links_to_a_leafnode_hub(tmp_path: Path, authority: Authority, hub_pair: Pair) -> None:
