@@ -10,44 +10,40 @@ import logging
 import os
 import random
 import ssl
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leafnode import identity
 from leafnode.access import authenticator, leaf_admission, websocket_authenticator
 from leafnode.accounts import limits_of, mappings_of
 from leafnode.base.notify import Notifier
 from leafnode.callout import called_out
-from leafnode.config.options import GLOBAL_ACCOUNT, AccountConfig, AccountJetStream, Config, JetStreamConfig
-from leafnode.errors import LeafnodeError, StoreError
+from leafnode.config.options import GLOBAL_ACCOUNT, AccountConfig, Config, JetStreamConfig
+from leafnode.errors import LeafnodeError
 from leafnode.imports import Imports, no_tokens
-from leafnode.net.account_claims import ClaimsRequests
 from leafnode.net.callout import Desk
 from leafnode.net.figures import Figures
-from leafnode.net.forwarder import Forwarders
 from leafnode.net.links import Links
 from leafnode.net.listening import BACKLOG, Sockets, port_of
-from leafnode.net.monitor import Monitor
 from leafnode.net.process import PortsFile, Signals, feed_watchdog, write_pid_file
 from leafnode.net.secrets import Signer
 from leafnode.net.server import ClientHost
-from leafnode.net.storage import Storage
 from leafnode.net.system import SystemAccount
 from leafnode.net.tls import ServerTls, monitor_context
-from leafnode.net.websocket import WebsocketListener
-from leafnode.reloading import reload
 from leafnode.route.account import Account
 from leafnode.route.auth import Authenticator
 from leafnode.route.leaf import Leaf
-from leafnode.stream.jetstream import JetStream
-from leafnode.stream.journal import FULL_BYTES, FULL_MESSAGES, Journal
-from leafnode.stream.surroundings import Limits as JetStreamAccountLimits
-from leafnode.tenants import Connected, Tenants
 
-NS_PER_S = 1_000_000_000
+if TYPE_CHECKING:  # what not every broker has is imported by who has it: it costs time at the start, and memory
+    from leafnode.net.forwarder import Forwarders
+    from leafnode.net.monitor import Monitor
+    from leafnode.net.storage import Storage
+    from leafnode.net.websocket import WebsocketListener
+    from leafnode.stream.jetstream import JetStream
+    from leafnode.stream.surroundings import Limits
+    from leafnode.tenants import Connected, Tenants
 
 log = logging.getLogger("leafnode")
 
@@ -91,7 +87,7 @@ class Broker:
         self.imports = Imports(self.accounts, no_tokens)
         self.imports.settle(config.accounts)
         if config.is_operated:
-            self.tenants = Tenants(config, self)
+            self.tenants = self._tenants(config)
             self.imports = self.tenants.imports
             self.system_account = self.tenants.system_account
             self.tenants.attach = self._attach_tenants
@@ -129,12 +125,17 @@ class Broker:
             next_id=self.clients.next_id,
             stored=self._stored,
         )
-        self.forwarders = Forwarders()
+        self.forwarders: Forwarders | None = None
         self.figures = Figures(self)
         if self.system_account:
             self.system = SystemAccount(self, self.figures, self)
         self._beating: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+
+    def _tenants(self, config: Config) -> "Tenants":
+        from leafnode.tenants import Tenants
+
+        return Tenants(config, self)
 
     def _desk(self, key: Signer) -> Desk:
         def server() -> dict[str, Any]:
@@ -171,7 +172,10 @@ class Broker:
             self._start_tenants(self.tenants)
             self._watching = asyncio.create_task(self.tenants.watch(), name="tenants")
         await self._listen()
-        if self.storage is not None:
+        if self.storage is not None and self.config.forwards:
+            from leafnode.net.forwarder import Forwarders
+
+            self.forwarders = Forwarders()
             self.forwarders.start(
                 self.config.forwards,
                 self.accounts.get,
@@ -185,25 +189,26 @@ class Broker:
         self._sockets.close_rest()
         log.info("Server is ready")
 
-    def _start_tenants(self, tenants: Tenants) -> None:
+    def _start_tenants(self, tenants: "Tenants") -> None:
+        from leafnode.net.account_claims import ClaimsRequests
+
         requests = None
         if self.system is not None:
             requests = ClaimsRequests(self.accounts[self.system_account], tenants, self.system.server_info)
             requests.start()
         tenants.start(requests.listener if requests is not None else None)
 
-    async def open_store(self, config: JetStreamConfig) -> Storage | None:
+    async def open_store(self, config: JetStreamConfig) -> "Storage | None":
         """The store, where JetStream is to be on and is not. Raises LeafnodeError when it cannot be used."""
         if not config.enabled or self.storage is not None:
             return None
+        from leafnode.jetstream import open_storage, store_folder
+
         folder = store_folder(config)
         self.store_dir = str(folder)
-        try:
-            return await Storage.open(folder, journal=journal(config))
-        except StoreError as error:
-            raise LeafnodeError(f"Can't start JetStream: {error}") from error
+        return await open_storage(folder, config)
 
-    async def start_jetstream(self, storage: Storage) -> None:
+    async def start_jetstream(self, storage: "Storage") -> None:
         self.storage = storage
         await self.attach_jetstream(self.config)
         self.clients.journal_full = lambda: self.storage is not None and self.storage.full
@@ -228,7 +233,11 @@ class Broker:
         async with self._attaching:
             if self.tenants is not None:
                 config = dataclasses.replace(config, accounts=self.tenants.configs)
-            wanted = dict(jetstream_accounts(config)) if self.storage is not None else {}
+            wanted: dict[str, Limits] = {}
+            if self.storage is not None:
+                from leafnode.jetstream import jetstream_accounts
+
+                wanted = dict(jetstream_accounts(config))
             for name in self.jetstreams.keys() - wanted.keys():
                 await self._detach(name, config)
             for name, limits in wanted.items():
@@ -237,7 +246,7 @@ class Broker:
                 else:
                     await self._attach(name, limits, config)
 
-    async def _attach(self, name: str, limits: JetStreamAccountLimits, config: Config) -> None:
+    async def _attach(self, name: str, limits: "Limits", config: Config) -> None:
         assert self.storage is not None
         account, domain = self.accounts[name], config.jetstream.domain
         account.set_mappings(mappings_of(config, config.account(name), has_jetstream=True))
@@ -276,7 +285,7 @@ class Broker:
         account.set_mappings(mappings_of(self.config, settings, has_jetstream=has_jetstream))
         account.limits = limits_of(settings.limits)
 
-    def connected(self) -> list[Connected]:
+    def connected(self) -> "list[Connected]":
         """Clients and accepted links, oldest first."""
         listener = self.links.listener
         links = [link for link in listener.links.values() if link.leaf is not None] if listener else []
@@ -307,6 +316,8 @@ class Broker:
         self.clients.info_fields.update(identity.info_fields(config, self.server_id, self.port))
         log.info("Listening for client connections on %s", identity.shown_address(config.host, self.port))
         if config.websocket.port is not None:
+            from leafnode.net.websocket import WebsocketListener
+
             self.websocket = WebsocketListener(self.clients, config, self.known_by_websocket(config))
             if config.leafnodes.port is not None:
                 self.websocket.accept_leaf = self.links.accept
@@ -319,6 +330,8 @@ class Broker:
             return
         if config.https_port is not None and config.tls is not None:
             self.monitor_tls = monitor_context(config.tls)
+        from leafnode.net.monitor import Monitor
+
         self.monitor = Monitor(self.figures.routes(), base_path=config.http_base_path)
         self.figures.request_counts = self.monitor.request_counts
         try:
@@ -387,6 +400,8 @@ class Broker:
         task.add_done_callback(done)
 
     async def _reload(self) -> str:
+        from leafnode.reloading import reload
+
         async with self._reloading:
             return await reload(self)
 
@@ -436,7 +451,8 @@ class Broker:
         for task in (*self._reloads, self._beating, self._watching):
             if task is not None:
                 task.cancel()
-        await self.forwarders.stop()
+        if self.forwarders is not None:
+            await self.forwarders.stop()
         if self.tenants is not None:
             self.tenants.close()
         await self.links.stop()
@@ -488,60 +504,6 @@ def rewrite_files(broker: Broker, ports: PortsFile) -> None:
 def connectable(host: str) -> str:
     """Where a listener of all addresses is reached from this machine."""
     return "127.0.0.1" if host in ("0.0.0.0", "::") else host
-
-
-def store_folder(config: JetStreamConfig) -> Path:
-    """Raises LeafnodeError where it cannot be one."""
-    folder = Path(config.store_dir) if config.store_dir else Path(tempfile.gettempdir()) / "leafnode"
-    if folder.exists() and not folder.is_dir():
-        raise LeafnodeError(f"Can't start JetStream: storage directory is not a directory: {folder}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LeafnodeError(
-            f"Can't start JetStream: could not create storage directory - {folder}: {error.strerror}"
-        ) from error
-    return folder
-
-
-def journal(config: JetStreamConfig) -> Journal:
-    """With the configuration's bounds of what may be on its way to the disk, or its own."""
-    messages, size = config.max_buffered_msgs, config.max_buffered_size
-    return Journal(
-        full_messages=messages if messages > 0 else FULL_MESSAGES, full_bytes=size if size > 0 else FULL_BYTES
-    )
-
-
-def jetstream_accounts(config: Config) -> list[tuple[str, JetStreamAccountLimits]]:
-    """Accounts with JetStream: those that say so, or the global one where there are no others."""
-    if not config.accounts.keys() - {config.system_account}:
-        return [(GLOBAL_ACCOUNT, account_limits(config.jetstream, AccountJetStream()))]
-    enabled = [(account.name, account.jetstream) for account in config.accounts.values() if account.jetstream]
-    return [(name, account_limits(config.jetstream, limits)) for name, limits in enabled]
-
-
-def account_limits(server: JetStreamConfig, account: AccountJetStream) -> JetStreamAccountLimits:
-    """The account's limits; the server's stores bound them."""
-    window_s = server.limits.duplicate_window_s
-    return JetStreamAccountLimits(
-        server_max_ack_pending=server.limits.max_ack_pending,
-        max_request_batch=server.limits.max_request_batch,
-        duplicate_window_ns=round(window_s * NS_PER_S) if window_s else -1,
-        max_streams=account.max_streams,
-        max_consumers=account.max_consumers,
-        max_memory=lower(account.max_memory, server.max_memory_store),
-        max_storage=lower(account.max_file, server.max_file_store),
-        max_ack_pending=account.max_ack_pending,
-        memory_max_stream_bytes=account.memory_max_stream_bytes,
-        storage_max_stream_bytes=account.store_max_stream_bytes,
-        max_bytes_required=account.max_bytes_required,
-        tier=account.tier,
-    )
-
-
-def lower(one: int, two: int) -> int:
-    """The lower of two limits, of which a negative one is none."""
-    return max(one, two) if one < 0 or two < 0 else min(one, two)
 
 
 def ignore(_failure: str) -> None:

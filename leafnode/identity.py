@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from leafnode.config.options import Config
-from leafnode.stream.stream_rules import API_LEVEL
+from leafnode.stream.level import API_LEVEL
 
 SPOKEN_VERSION = "2.15.1"  # answered as `version`: clients choose features by it, so it names what we speak
 SERVER_PREFIX = 13 << 3  # first byte of a server nkey: its text begins with N

@@ -19,12 +19,12 @@ from leafnode.config.reload import changed, refusal, report
 from leafnode.errors import ConfigError, LeafnodeError
 from leafnode.net.process import start_log
 from leafnode.net.reload import take_over
-from leafnode.net.storage import Storage
 from leafnode.net.tls import ServerTls, load_certificate
 from leafnode.route.account import Account
 
 if TYPE_CHECKING:
     from leafnode.broker import Broker
+    from leafnode.net.storage import Storage
 
 log = logging.getLogger("leafnode")
 

@@ -8,25 +8,27 @@ monitoring-and-ops section 1).
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from leafnode import identity
 from leafnode.config.options import Config
 from leafnode.net import accountz, connz, forwardz, jsz, metrics, sockets
-from leafnode.net.forwarder import Forwarders
 from leafnode.net.links import Links, LinkView
 from leafnode.net.metrics import Sample
 from leafnode.net.monitor import Answer, BadRequest, Exposition, Json, Route
 from leafnode.net.questions import Accountz, Accstatz, Connz, Healthz, Jsz, Leafz, Nothing, Options, Subsz
 from leafnode.net.server import ClientHost
 from leafnode.net.sockets import TRAFFIC, Row
-from leafnode.net.storage import Storage
 from leafnode.net.varz import JetStreamFigures, Snapshot, Traffic, rfc3339, varz
-from leafnode.net.websocket import WebsocketListener
 from leafnode.route.account import Account
 from leafnode.route.session import Session
-from leafnode.stream.jetstream import JetStream
+
+if TYPE_CHECKING:
+    from leafnode.net.forwarder import Forwarder, Forwarders
+    from leafnode.net.storage import Storage
+    from leafnode.net.websocket import WebsocketListener
+    from leafnode.stream.jetstream import JetStream
 
 _Counts = Counter[str]  # by account
 _Moved = dict[str, Counter[str]]  # messages and bytes by account
@@ -49,11 +51,11 @@ class Running(Protocol):
     accounts: dict[str, Account]
     clients: ClientHost
     links: Links
-    forwarders: Forwarders
-    websocket: WebsocketListener | None
-    storage: Storage | None
+    forwarders: "Forwarders | None"
+    websocket: "WebsocketListener | None"
+    storage: "Storage | None"
     store_dir: str
-    jetstreams: dict[str, JetStream]
+    jetstreams: "dict[str, JetStream]"
     port: int
     http_port: int
 
@@ -210,10 +212,14 @@ class Figures:
         ]
         return 200, accountz.leafz(self._running.server_id, time.time_ns(), shown)
 
+    def _forwards(self) -> "Sequence[Forwarder]":
+        forwarders = self._running.forwarders
+        return forwarders.all if forwarders is not None else ()
+
     def forwardz(self) -> dict[str, Any]:
         """What waits for hubs, and how it goes."""
         running = self._running
-        return forwardz.forwardz(running.server_id, time.time_ns(), running.forwarders.all)
+        return forwardz.forwardz(running.server_id, time.time_ns(), self._forwards())
 
     def linkz(self) -> dict[str, Any]:
         """The links that we dial, up or not. Ours: /leafz, as nats-server's, shows only those that are up."""
@@ -334,7 +340,7 @@ class Figures:
         for name, count in sorted(self._clients_of().items()):
             yield Sample("leafnode_account_connections", count, {"account": name})
         yield from self._store_samples()
-        yield from forwardz.samples(self._running.forwarders.all, time.time_ns())
+        yield from forwardz.samples(self._forwards(), time.time_ns())
         for name, js in sorted(self._running.jetstreams.items()):
             yield from metrics.jetstream_samples(name, js)
 

@@ -5,27 +5,29 @@ goes now. Ages are of the oldest message that waits; null: there is none, or it 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from leafnode.forward.flow import Flow, Group
-from leafnode.forward.lane import Lane
 from leafnode.forward.plan import SECOND, Forward
 from leafnode.net.metrics import Sample
 from leafnode.net.varz import rfc3339
+
+if TYPE_CHECKING:
+    from leafnode.forward.flow import Flow, Group
+    from leafnode.forward.lane import Lane
 
 
 class Running(Protocol):
     """A forward that runs."""
 
     forward: Forward
-    flow: Flow | None
+    flow: "Flow | None"
     trouble: str
 
     def rate(self) -> float:
         """Messages that the hub took in a second, of late."""
         ...
 
-    def oldest_ns(self, lane: Lane) -> int | None:
+    def oldest_ns(self, lane: "Lane") -> int | None:
         """When the stream took the oldest message that waits in a lane."""
         ...
 
@@ -80,19 +82,19 @@ def _reason(running: Running) -> str:
     return next((lane.reason for lane in running.flow.lanes if lane.state == state_of(running) and lane.reason), "")
 
 
-def backlog(flow: Flow) -> tuple[int, int]:
+def backlog(flow: "Flow") -> tuple[int, int]:
     """Messages that wait for the hub, and their bytes."""
     waiting = [group.backlog for group in flow.groups]
     return sum(messages for messages, _ in waiting), sum(size for _, size in waiting)
 
 
-def _age(running: Running, group: Group, now_ns: int) -> float | None:
+def _age(running: Running, group: "Group", now_ns: int) -> float | None:
     times = [running.oldest_ns(lane) for lane in (*group.lanes, *group.old) if lane.memory.backlog]
     known = [when for when in times if when]
     return round(max(0, now_ns - min(known)) / SECOND, 3) if known else None
 
 
-def _class(running: Running, group: Group, now_ns: int) -> dict[str, Any]:
+def _class(running: Running, group: "Group", now_ns: int) -> dict[str, Any]:
     messages, size = group.backlog
     return {
         "name": group.plan.name,
@@ -107,7 +109,7 @@ def _class(running: Running, group: Group, now_ns: int) -> dict[str, Any]:
     }
 
 
-def _lane(lane: Lane) -> dict[str, Any]:
+def _lane(lane: "Lane") -> dict[str, Any]:
     return {
         "name": lane.name,
         "state": lane.state,

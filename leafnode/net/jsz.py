@@ -1,23 +1,24 @@
 """/jsz and /healthz: what is stored, and whether all is well. Sources: spec monitoring-and-ops 1.4 and 1.6. Pure."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leafnode.config.options import Config
 from leafnode.net.monitor import Answer
 from leafnode.net.questions import LIMIT, Healthz, Jsz
 from leafnode.net.varz import JetStreamFigures, jetstream_config, jetstream_limits, jetstream_stats, rfc3339
-from leafnode.stream.consumer_info import describe
-from leafnode.stream.jetstream import JetStream
-from leafnode.stream.stream import Stream
-from leafnode.stream.stream_rules import API_LEVEL
+from leafnode.stream.level import API_LEVEL
+
+if TYPE_CHECKING:
+    from leafnode.stream.jetstream import JetStream
+    from leafnode.stream.stream import Stream
 
 UNLIMITED = (1 << 64) - 1  # how an unsigned -1 is shown: nats-server's "no limit" of an account
 SHOWN_OF_STREAM = ("mirror", "sources")
 
 
 def figures(
-    config: Config, store_dir: str, jetstreams: Mapping[str, JetStream], machine: tuple[int, int]
+    config: Config, store_dir: str, jetstreams: "Mapping[str, JetStream]", machine: tuple[int, int]
 ) -> JetStreamFigures:
     """Sums over the accounts. `machine`: bytes of memory and disk that it could spare, shown where nothing is set."""
     every = jetstreams.values()
@@ -43,7 +44,7 @@ def jsz(
     asked: Jsz,
     config: Config,
     totals: JetStreamFigures | None,
-    jetstreams: Mapping[str, JetStream],
+    jetstreams: "Mapping[str, JetStream]",
 ) -> dict[str, Any]:
     """The whole answer; `totals` None: JetStream is off."""
     shown = totals or JetStreamFigures()
@@ -66,7 +67,7 @@ def jsz(
     return body | {"total": len(jetstreams)}
 
 
-def _page(asked: Jsz, jetstreams: Mapping[str, JetStream]) -> list[str]:
+def _page(asked: Jsz, jetstreams: "Mapping[str, JetStream]") -> list[str]:
     """Names of the accounts that are shown in detail."""
     if asked.acc:
         return [asked.acc] if asked.acc in jetstreams else []
@@ -76,7 +77,7 @@ def _page(asked: Jsz, jetstreams: Mapping[str, JetStream]) -> list[str]:
     return sorted(jetstreams)[offset : offset + (asked.limit if asked.limit > 0 else LIMIT)]
 
 
-def account_detail(js: JetStream, asked: Jsz) -> dict[str, Any]:
+def account_detail(js: "JetStream", asked: Jsz) -> dict[str, Any]:
     """One account, as in `account_details` and as the account's JSZ request is answered."""
     around = js.around
     detail: dict[str, Any] = {
@@ -99,7 +100,7 @@ def _limit(limit: int) -> int:
     return UNLIMITED if limit < 0 else limit
 
 
-def _stream(js: JetStream, stream: Stream, asked: Jsz) -> dict[str, Any]:
+def _stream(js: "JetStream", stream: "Stream", asked: Jsz) -> dict[str, Any]:
     info = js.stream_api.describe(stream, cluster=True)
     shown: dict[str, Any] = {"name": stream.name, "created": info["created"], "cluster": info["cluster"]}
     if asked.config:
@@ -112,11 +113,13 @@ def _stream(js: JetStream, stream: Stream, asked: Jsz) -> dict[str, Any]:
     return shown | {key: info[key] for key in SHOWN_OF_STREAM if key in info}
 
 
-def _consumers(stream: Stream, direct: bool = False) -> list[str]:
+def _consumers(stream: "Stream", direct: bool = False) -> list[str]:
     return sorted(name for name, consumer in stream.consumers.items() if consumer.config.direct == direct)
 
 
-def _consumer(js: JetStream, name: str, stream: Stream, asked: Jsz) -> dict[str, Any]:
+def _consumer(js: "JetStream", name: str, stream: "Stream", asked: Jsz) -> dict[str, Any]:
+    from leafnode.stream.consumer_info import describe
+
     info = describe(stream.consumers[name])
     return info if asked.config else {key: value for key, value in info.items() if key != "config"}
 
@@ -125,7 +128,7 @@ def _consumer(js: JetStream, name: str, stream: Stream, asked: Jsz) -> dict[str,
 
 
 def healthz(
-    asked: Healthz, *, enabled: bool, wrong: str, store_wrong: str, jetstreams: Mapping[str, JetStream]
+    asked: Healthz, *, enabled: bool, wrong: str, store_wrong: str, jetstreams: "Mapping[str, JetStream]"
 ) -> Answer:
     """The status and the object. `wrong`: why the server as a whole is not well; `store_wrong`: its store."""
     if asked.stream and not asked.account:
@@ -144,7 +147,7 @@ def healthz(
     return (404, missing) if missing else (200, {"status": "ok"})
 
 
-def _missing(asked: Healthz, jetstreams: Mapping[str, JetStream]) -> dict[str, Any] | None:
+def _missing(asked: Healthz, jetstreams: "Mapping[str, JetStream]") -> dict[str, Any] | None:
     if not asked.account:
         return None
     where: dict[str, str] = {"account": asked.account}

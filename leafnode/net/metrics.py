@@ -6,9 +6,10 @@ by what is configured (accounts, links, streams, consumers), never by what clien
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from leafnode.stream.jetstream import JetStream
+if TYPE_CHECKING:
+    from leafnode.stream.jetstream import JetStream
 
 Kind = Literal["counter", "gauge"]
 
@@ -105,7 +106,7 @@ def _number(value: float) -> str:
     return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
-def jetstream_samples(account: str, js: JetStream) -> Iterable[Sample]:
+def jetstream_samples(account: str, js: "JetStream") -> Iterable[Sample]:
     """Of one account: its stores, streams and consumers."""
     of = {"account": account}
     yield Sample("leafnode_jetstream_memory_bytes", js.around.memory.bytes, of)

@@ -6,11 +6,11 @@ from leafnode import __version__
 from leafnode.route.subject import matches, overlap
 from leafnode.stream import faults, reads, schema, source_rules, stream_rules, times
 from leafnode.stream.api import Api, Endpoint, Request
+from leafnode.stream.level import API_LEVEL
 from leafnode.stream.purge import Purge
 from leafnode.stream.purged import tell_consumers
 from leafnode.stream.stream import STORE_DOWN, Stream
 from leafnode.stream.stream_config import REQUEST_SHAPE, StreamConfig
-from leafnode.stream.stream_rules import API_LEVEL
 
 if TYPE_CHECKING:
     from leafnode.stream.jetstream import JetStream

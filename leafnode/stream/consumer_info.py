@@ -5,9 +5,9 @@ from typing import Any
 from leafnode import __version__
 from leafnode.stream import times
 from leafnode.stream.consumer import Consumer
+from leafnode.stream.level import API_LEVEL
 from leafnode.stream.pull import Pull
 from leafnode.stream.push import Push
-from leafnode.stream.stream_rules import API_LEVEL
 
 
 def describe(consumer: Consumer) -> dict[str, Any]:

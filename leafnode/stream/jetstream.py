@@ -31,6 +31,7 @@ from leafnode.stream.journal import (
     UpdateConsumer,
     UpdateStream,
 )
+from leafnode.stream.level import API_LEVEL
 from leafnode.stream.loaded import LoadedConsumer, LoadedContents, LoadedStream
 from leafnode.stream.pull import Pull
 from leafnode.stream.push import Push
@@ -39,7 +40,6 @@ from leafnode.stream.source import Origin
 from leafnode.stream.stream import Stream, keeps_history
 from leafnode.stream.stream_config import SHAPE as STREAM_SHAPE
 from leafnode.stream.stream_config import StreamConfig
-from leafnode.stream.stream_rules import API_LEVEL
 from leafnode.stream.surroundings import Limits, Surroundings
 
 _NEW = ConsumerState(0, 0, 0, 0)

@@ -22,7 +22,6 @@ SHORTEST = 100 * times.MILLISECOND  # of max_age and duplicate_window
 SHORTEST_MARKER_TTL = times.SECOND
 REPLICAS_MAX = 5
 FIRST_SEQ_MAX = 1 << 62  # half of what SQLite counts: nobody reaches the end from there
-API_LEVEL = 5  # of ADR-44 that we offer: all of nats-server 2.15
 OWN_KEYS = ("_nats.level", "_nats.req.level", "_nats.ver")
 LEVELS = {  # by feature: the API level that it came with
     "allow_msg_ttl": 1,
