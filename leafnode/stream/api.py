@@ -4,6 +4,7 @@ One subscription takes the whole API. A subject that no handler knows is taken a
 it; a pull request or direct get for something that does not exist is *not* taken, so that the asker hears 503 at once.
 """
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from leafnode.wire import headers as header_block
 PREFIX = b"$JS.API."
 LEVEL_MAX = 5  # of ADR-44; a request may require it, what we lack is refused by name
 LEVEL_HEADER = b"Nats-Required-Api-Level"
+_LEVEL = re.compile(rb"[+-]?[0-9]{1,18}")
 _TYPE = "io.nats.jetstream.api.v1."
 
 
@@ -141,4 +143,4 @@ class Api:
 def level_is_fine(headers: bytes) -> bool:
     """Whether a request asks for no more than LEVEL_MAX."""
     level = header_block.get(headers, LEVEL_HEADER) if headers else None
-    return level is None or (level.isdigit() and len(level) < 4 and int(level) <= LEVEL_MAX)
+    return not level or (_LEVEL.fullmatch(level) is not None and int(level) <= LEVEL_MAX)

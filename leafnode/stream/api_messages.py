@@ -47,7 +47,7 @@ class MessageApi:
         find(stream, asked, found)
 
     def delete(self, request: Request) -> None:
-        if not request.body.strip():
+        if request.body.strip() in (b"", b"{}"):
             raise faults.fault(faults.BAD_REQUEST)
         asked = schema.parse(request.body, _DELETE)
         stream = self._js.stream(request.tokens[0])
@@ -56,7 +56,7 @@ class MessageApi:
             raise faults.fault(faults.SEALED)
         if stream.config.deny_delete:
             raise faults.fault(faults.MESSAGE_DELETE, "message delete not permitted")
-        if not seq:
+        if seq < max(1, stream.contents.first_seq):
             raise faults.fault(faults.MESSAGE_DELETE, "no message found")
         if seq > stream.contents.last_seq:
             raise faults.fault(faults.MESSAGE_DELETE, "stream store EOF")

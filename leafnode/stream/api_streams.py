@@ -163,7 +163,8 @@ class StreamApi:
             subjects = {
                 item.name.decode(errors="replace"): item.count for item in found[offset : offset + DETAILS_LIMIT]
             }
-            page = {"total": len(found), "offset": offset, "limit": DETAILS_LIMIT}
+            if found:
+                page = {"total": len(found), "offset": offset, "limit": DETAILS_LIMIT}
 
         def reply(deleted: list[int] | None) -> None:
             request.answer({**page, **self.describe(stream, subjects=subjects, deleted=deleted, cluster=True)})
@@ -252,6 +253,8 @@ class StreamApi:
                 tell_consumers(stream, pattern or b">", lambda: request.answer({"success": True, "purged": removed}))
 
         filters = None if pattern in (b"", b">") else [pattern]
+        if seq > stream_rules.FIRST_SEQ_MAX:
+            raise faults.fault(faults.PURGE, f"sequence is too large, maximum allowed is {stream_rules.FIRST_SEQ_MAX}")
         Purge(stream, filters, below=seq, keep=keep, done=done).start()
 
 

@@ -34,6 +34,7 @@ class Purge:
         self._stream = stream
         self._filters = filters or []
         self._bound = min(below - 1 if below else stream.contents.last_seq, stream.contents.last_seq)
+        self._beyond = below - 1 if below > stream.contents.last_seq + 1 and not filters else 0
         self._keep = keep
         self._done = done
         self._left = 0  # how many may still go, if some are kept
@@ -42,7 +43,10 @@ class Purge:
     def start(self) -> None:
         contents = self._stream.contents
         if not self._filters and not self._keep and self._bound >= contents.last_seq:
-            self._done(self._stream.clear(), "")
+            removed = self._stream.clear()
+            if self._beyond:  # the next message has the sequence that was named
+                contents.skip(self._beyond)
+            self._done(removed, "")
             return
         if self._keep:
             self._left = self._too_many()
