@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench import firmware, forward, load
+from tests.bench import firmware, forward, links, load
 from tests.support.servers import Broker, leafnode, stock_hub
 
 Measure = Callable[[int], float]
@@ -83,15 +83,22 @@ def row(name: str, unit: str, ours: float, theirs: float, safe: float | None = N
 def main() -> int:
     options = argparse.ArgumentParser(prog="make bench", description=__doc__.split("\n")[0])
     options.add_argument("--rounds", type=int, default=3, help="measurements of each case (default 3)")
-    options.add_argument("--only", choices=["core", "durable", "forward", "firmware"], help="leave the others out")
+    options.add_argument(
+        "--only", choices=["core", "durable", "links", "forward", "firmware"], help="leave the others out"
+    )
     chosen = options.parse_args()
-    if chosen.only not in ("forward", "firmware"):
+    if chosen.only not in ("links", "forward", "firmware"):
         with tempfile.TemporaryDirectory(prefix="fleetleaf-bench-") as folder:
             run(Path(folder), chosen.rounds, chosen.only)
     if chosen.only in (None, "forward"):
         print("\na site comes back: forwarded by leafnode, beside a nats-server that is sourced")
         for name, ours, unit, theirs in forward.run():
             print(row(name, unit, ours, theirs) if theirs else f"{name:<58} {ours:>12,.1f} {unit}")
+    if chosen.only in (None, "links"):
+        with tempfile.TemporaryDirectory(prefix="fleetleaf-bench-") as folder:
+            print("\nover a leaf link")
+            for line in links.run(Path(folder)):
+                print(line, flush=True)
     if chosen.only in (None, "firmware"):
         print("\nthe Pico firmware on MicroPython, against nats-server")
         for figure in firmware.run():

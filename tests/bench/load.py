@@ -146,6 +146,10 @@ def api(client: Client, subject: str, body: object) -> dict[str, object]:
     client.send(f"PUB {subject} bench.api {len(payload)}\r\n".encode() + payload + b"\r\n")
     head = client.until(b"\r\n")
     line, _, rest = head.partition(b"\r\n")
+    while not line.startswith((b"MSG", b"HMSG")):  # a PING of the server's
+        while b"\r\n" not in rest:
+            rest += client.socket.recv(65536)
+        line, _, rest = rest.partition(b"\r\n")
     size = int(line.split()[-1])
     while len(rest) < size + 2:
         rest += client.socket.recv(65536)
