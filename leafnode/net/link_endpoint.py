@@ -6,6 +6,7 @@ other side's, so what is heard and bytes that leave count as life too, for a whi
 only one direction, and a middlebox may swallow all that we send.
 """
 
+import asyncio
 import contextlib
 import fcntl
 import socket
@@ -21,6 +22,7 @@ DEADLINE_SECONDS = 15.0  # of silence; a PING each 5 s is 2 MB in a day, headers
 LOOKS_PER_DEADLINE = 3
 BACKLOG_BYTES = 1024  # waiting for the network: more than a PING or two
 PATIENCE = 6  # deadlines for which anything else stands for an answer
+CLOSE_SECONDS = 1.0  # for the last words to leave when we end a link
 FIRST_PING_SECONDS = 1.0  # after connecting (nats-server)
 
 
@@ -47,6 +49,7 @@ class LinkEndpoint(Endpoint):
         self._deadline_s = limits.deadline_s
         self._answered_at = self._alive_at = self._loop.time()
         self._backlog_before = self._left_before = 0
+        self._closer: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
         """From now on silence ends the link."""
@@ -77,7 +80,7 @@ class LinkEndpoint(Endpoint):
         silent_s = self._loop.time() - self._answered_at
         self.core.fail("Stale Connection", f"Stale Connection: no answer for {silent_s:.3g} s")
         self.flush()
-        self.transport.abort()  # closing would wait for bytes to leave that never will
+        self.be_gone()
 
     def _is_draining(self) -> bool:
         """Whether bytes of a backlog have left since the last look."""
@@ -91,6 +94,24 @@ class LinkEndpoint(Endpoint):
         if self.leaf is not None:
             self.leaf.settle()
         super().flush()
+        if self.core.closing and not self._ended and self._closer is None:
+            self._closer = self._loop.call_later(CLOSE_SECONDS, self.be_gone)
+
+    def give_up(self, reason: str) -> None:
+        super().give_up(reason)
+        self.be_gone()
+
+    def be_gone(self) -> None:
+        """Now, whatever the transport does: one that closes waits for bytes to leave that may never leave, one that
+        says goodbye in TLS waits for the answer, and one that is aborted within its handshake tells nobody.
+        """
+        self.transport.abort()
+        self.connection_lost(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._closer is not None:
+            self._closer.cancel()
+        super().connection_lost(exc)
 
     def added_bytes(self) -> int:
         return self.transport.added_bytes() if isinstance(self.transport, Layer) else 0

@@ -72,8 +72,8 @@ class LeafEndpoint(LinkEndpoint):
             name = self._target.tls_name
             transport = await self._loop.start_tls(self.transport, self, context, server_hostname=name)
         except (OSError, ssl.SSLError) as error:
-            self.leaf.fail("", f"TLS handshake failed: {reason_of(error)}")
-            self.transport.abort()
+            self.leaf.fail("", f"TLS handshake failed: {reason_of(error) or 'the connection ended'}")
+            self.be_gone()
             return
         if transport is not None:
             self.transport = transport

@@ -69,6 +69,23 @@ async def wrong_frames(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     await reader.read(1000)
 
 
+async def cut_in_the_handshake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """TLS is demanded and begun, then the line goes dead: neither the handshake nor the link ever began."""
+    writer.write(INFO.replace(b'"nonce"', b'"client_id":5,"leafnode_urls":[],"tls_required":true,"nonce"'))
+    assert (await reader.read(100))[:1] == b"\x16"
+
+
+async def reset_in_the_handshake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await cut_in_the_handshake(reader, writer)
+    writer.transport.abort()
+
+
+async def silent_in_the_handshake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await cut_in_the_handshake(reader, writer)
+    while await reader.read(1000):
+        pass
+
+
 async def refusal(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(INFO)
     await reader.readuntil(b"\r\n")
@@ -77,7 +94,8 @@ async def refusal(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 BAD_HUBS: list[Talk] = [
-    noise, nothing, half_an_info, info_of_nonsense, deep_info, endless_line, wrong_frames, refusal
+    noise, nothing, half_an_info, info_of_nonsense, deep_info, endless_line, wrong_frames, refusal,
+    cut_in_the_handshake, reset_in_the_handshake, silent_in_the_handshake,
 ]  # fmt: skip
 
 
@@ -112,7 +130,9 @@ async def serves(broker: Broker) -> None:
 @pytest.mark.parametrize("talk", BAD_HUBS, ids=lambda talk: talk.__name__)
 async def test_a_bad_hub_harms_nothing_and_the_real_one_is_found(tmp_path: Path, talk: Talk) -> None:
     port = free_port()
-    remote = f'leafnodes {{ reconnect: 50ms, remotes: [ {{ url: "nats-leaf://127.0.0.1:{port}" }} ] }}'
+    remote = (
+        f'leafnodes {{ reconnect: 50ms, link_deadline: 1s\nremotes: [ {{ url: "nats-leaf://127.0.0.1:{port}" }} ] }}'
+    )
     with leafnode(tmp_path / "site", config=f"{jetstream(tmp_path / 'site', 'site')}\n{remote}") as broker:
         client = await connect(broker.url)
         await insist(lambda: client.jetstream().add_stream(StreamConfig(name="S", subjects=["s.>"])))
