@@ -357,7 +357,7 @@ class JetStream:
                 consumer.outlet.move()
             self._push.setdefault(consumer.outlet.subject, {})[consumer] = None
         if filtered:
-            consumer.stream.forget_interest()
+            consumer.stream.refile_consumer(consumer)
             consumer.feed.restart(then)
         else:
             then()

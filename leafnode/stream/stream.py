@@ -19,6 +19,7 @@ from leafnode.route.transform import Transform
 from leafnode.stream import admission, counters, faults, intake, schedules, schema
 from leafnode.stream.admission import Draft
 from leafnode.stream.aging import Aging
+from leafnode.stream.audience import Audience
 from leafnode.stream.batches import ID as BATCH_ID
 from leafnode.stream.batches import AtomicBatches
 from leafnode.stream.contents import Contents, Subject
@@ -45,7 +46,6 @@ from leafnode.wire import headers as header_block
 if TYPE_CHECKING:
     from leafnode.stream.consumer import Consumer
 
-INTEREST_CACHE_MAX = 4096  # subjects whose interested consumers are remembered per stream
 STORE_DOWN = "insufficient resources: the store does not take messages"
 
 
@@ -101,7 +101,7 @@ class Stream:
         self.lookups = LookUps(around.journal)
         self._subscriptions: list[Subscription] = []
         self._changes: StreamChanges | None = None
-        self._interested: dict[bytes, tuple[Consumer, ...]] = {}
+        self._audience = Audience()
         self._settled_again: list[int] = []  # removals to repeat after a failed commit
         self._reported = 0  # bytes that `usage` knows of
         self._configure(config)
@@ -565,27 +565,19 @@ class Stream:
 
     def interested(self, subject: bytes) -> "tuple[Consumer, ...]":
         """The consumers that want messages of a subject."""
-        if not self.consumers:
-            return ()
-        found = self._interested.get(subject)
-        if found is None:
-            if len(self._interested) >= INTEREST_CACHE_MAX:
-                self._interested.clear()
-            found = tuple(consumer for consumer in self.consumers.values() if consumer.wants(subject))
-            self._interested[subject] = found
-        return found
+        return self._audience.of(subject) if self.consumers else ()
 
     def add_consumer(self, consumer: "Consumer") -> None:
         self.consumers[consumer.name] = consumer
-        self._interested.clear()
+        self._audience.add(consumer)
 
     def remove_consumer(self, consumer: "Consumer") -> None:
         self.consumers.pop(consumer.name, None)
-        self._interested.clear()
+        self._audience.remove(consumer)
 
-    def forget_interest(self) -> None:
-        """A consumer's filter changed."""
-        self._interested.clear()
+    def refile_consumer(self, consumer: "Consumer") -> None:
+        """Its filters have changed."""
+        self._audience.add(consumer)
 
     def is_needed(self, seq: int, subject: bytes) -> bool:
         """Interest retention: whether some consumer still has to see a message."""
