@@ -44,18 +44,31 @@ class Turn:
         self._woken: list[Endpoint] = []
         self._ends = False  # `_end` will be called
         self._is_first = True  # nobody's input has had an effect yet
+        self._reads = False  # a socket's input is being worked off
 
     def wake(self, endpoint: "Endpoint") -> None:
         self._woken.append(endpoint)
-        if not self._ends:
-            self._ends = True
-            self._call_soon(self._end)
+        if not (self._ends or self._reads):
+            self._end_soon()
 
-    def input_done(self) -> None:
-        """All that one socket gave is worked off."""
-        if self._is_first and self._woken:
+    def begin_input(self) -> None:
+        """One socket has given something."""
+        self._reads = True
+
+    def end_input(self) -> None:
+        """It is worked off."""
+        self._reads = False
+        if not self._woken:
+            return
+        if self._is_first:
             self._is_first = False
             self._flush()
+        if not self._ends:
+            self._end_soon()
+
+    def _end_soon(self) -> None:
+        self._ends = True
+        self._call_soon(self._end)
 
     def _end(self) -> None:
         self._ends = False
@@ -129,8 +142,12 @@ class Endpoint(asyncio.Protocol):
         self.last_activity_ns = time.time_ns()
         if self.traced is not None:
             self.traced.received(data)
-        self.core.receive(data)
-        self._turn.input_done()
+        turn = self._turn
+        turn.begin_input()
+        try:
+            self.core.receive(data)
+        finally:
+            turn.end_input()
 
     def eof_received(self) -> bool:
         return False
@@ -154,7 +171,7 @@ class Endpoint(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.congested(True)
-        self._drained_before = self._drained()
+        self._drained_before = self.drained()
         self._deadline = self._loop.call_later(self._write_deadline_s, self._check_deadline)
 
     def resume_writing(self) -> None:
@@ -205,7 +222,8 @@ class Endpoint(asyncio.Protocol):
         self.core.end()
         self.transport.abort()
 
-    def _drained(self) -> int:
+    def drained(self) -> int:
+        """Bytes that the socket took so far."""
         return self._written + self.added_bytes() - self.transport.get_write_buffer_size()
 
     def added_bytes(self) -> int:
@@ -213,7 +231,7 @@ class Endpoint(asyncio.Protocol):
         return 0
 
     def _check_deadline(self) -> None:
-        drained = self._drained()
+        drained = self.drained()
         if drained == self._drained_before:
             self.give_up("Slow Consumer (Write Deadline)")
             return

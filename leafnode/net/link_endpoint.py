@@ -85,7 +85,7 @@ class LinkEndpoint(Endpoint):
     def _is_draining(self) -> bool:
         """Whether bytes of a backlog have left since the last look."""
         unsent = _unsent(self.transport)
-        left = self._drained() - unsent
+        left = self.drained() - unsent
         had_backlog, has_left = self._backlog_before > BACKLOG_BYTES, left > self._left_before
         self._backlog_before, self._left_before = self.pending_bytes + unsent, left
         return had_backlog and has_left

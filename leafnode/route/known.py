@@ -33,6 +33,7 @@ class FastSink(Sink, Protocol):
     out: list[bytes]
     takes_headers: bool
     congested: bool
+    client_id: int
     out_msgs: int
     out_bytes: int
 

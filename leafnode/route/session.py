@@ -82,7 +82,7 @@ class Session:
         self.fed: set[FastSink] = set()
         self._ways: FastWays | None = None  # None: each message needs thought
         self.congested = False  # set by the shell: the socket takes less than we write
-        self.slowed = False  # one of our receivers is congested: the shell lets us wait a moment
+        self.slowed: list[FastSink] = []  # receivers of ours that are congested: the shell lets us wait a moment
         self._may_publish: dict[bytes, bool] = {}
         self._permissions: Permissions | None = None
         self._replies: ReplyBudget | None = None
@@ -112,7 +112,8 @@ class Session:
         if self.fed:
             for sink in self.fed:
                 sink.wake()
-                self.slowed = self.slowed or sink.congested
+                if sink.congested:
+                    self.slowed.append(sink)
             self.fed.clear()
 
     def _consume(self, data: bytes) -> tuple[int, int]:

@@ -1,28 +1,40 @@
-"""Unfinished input is joined once, when there is enough of it."""
+"""Unfinished input: whole again whatever the pieces, and not much larger than what arrived."""
 
-from leafnode.wire.backlog import Backlog
+import tracemalloc
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leafnode.wire.backlog import SMALL_BYTES, Backlog
+
+PIECES = st.lists(st.integers(1, 2 * SMALL_BYTES), max_size=12)
 
 
-def test_nothing_held_gives_the_data_back() -> None:
-    assert Backlog().join(b"abc") == b"abc"
-
-
-def test_pieces_are_joined_when_the_operation_is_complete() -> None:
+@given(PIECES, st.integers(0, 5000))
+def test_pieces_are_joined_when_there_are_enough(sizes: list[int], more: int) -> None:
     backlog = Backlog()
-    backlog.keep(b"PUB a 5\r\nhe", need=16)
-    assert backlog.join(b"l") is None
-    assert backlog.join(b"lo\r\nPI") == b"PUB a 5\r\nhello\r\nPI"
-    assert backlog.join(b"NG") == b"NG"
+    sent = b"begin"
+    total = len(sent) + sum(sizes)
+    backlog.keep(sent, total + more)
+    joined = None
+    for number, size in enumerate(sizes):
+        piece = bytes([number]) * size
+        sent += piece
+        joined = backlog.join(piece)
+        assert joined is None or len(sent) == total
+    rest = b"." * (more + 1)
+    assert (joined or backlog.join(rest)) in (sent, sent + rest)
 
 
-def test_without_a_known_length_every_piece_is_looked_at() -> None:
+def test_a_payload_in_tiny_pieces_takes_its_own_size_in_memory() -> None:
+    payload = 256 * 1024
     backlog = Backlog()
-    backlog.keep(b"PUB", need=0)
-    assert backlog.join(b" ") == b"PUB "
-
-
-def test_what_is_cleared_is_gone() -> None:
-    backlog = Backlog()
-    backlog.keep(b"x", need=10)
-    backlog.clear()
-    assert backlog.join(b"y") == b"y"
+    tracemalloc.start()
+    try:
+        backlog.keep(b"PUB a 262144\r\n", payload + 16)
+        for number in range(payload // 2):
+            assert backlog.join(b"%02d" % (number % 100)) is None
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2 * payload
