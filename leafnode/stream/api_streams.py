@@ -288,7 +288,8 @@ def _check_name(request: Request, config: StreamConfig) -> None:
 
 
 def _without_errors(shown: dict[str, Any]) -> dict[str, Any]:
-    """Of a new stream: whether its origins are there is not known yet."""
+    """Of a new stream: whether its origins are there is not known yet, nor what a mirror's filter is."""
+    (shown.get("mirror") or {}).pop("filter_subject", None)
     for origin in [*shown.get("sources", []), *filter(None, [shown.get("mirror")])]:
         origin.pop("error", None)
     return shown

@@ -75,6 +75,7 @@ class Origin:
             Transform(pair.get("src", ""), pair.get("dest", "")) for pair in config.get("subject_transforms", [])
         ]
         self._tag = self._make_tag()
+        self._rule = self._make_rule()
 
     @property
     def is_external(self) -> bool:
@@ -103,6 +104,14 @@ class Origin:
         if consumer is not None:
             tag += f":C={short_hash(consumer['name'])}"
         return tag.encode()
+
+    def _make_rule(self) -> tuple[bytes, bytes]:
+        """Its third and fourth word: by which filters, to which destinations."""
+        pairs = self.config.get("subject_transforms") or [{"src": self.config.get("filter_subject")}]
+        return (
+            "\f".join(pair.get("src") or ">" for pair in pairs).encode(),
+            "\f".join(pair.get("dest") or ">" for pair in pairs).encode(),
+        )
 
     @property
     def _identity(self) -> str:
@@ -299,25 +308,25 @@ class Origin:
         self.stream.lookups.run(step, len(message.payload) + len(message.headers))
 
     def _keep(self, message: Message, seq: int, time: int) -> None:
-        subject, rule = self._moved(message.subject)
+        subject = self._moved(message.subject)
         headers = _stripped(message.headers)
         if self.is_mirror:
             self.stream.keep_copy(Stored(seq, subject, time, headers, message.payload))
             return
-        words = [self._tag, b"%d" % seq, *rule, message.subject]
+        words = [self._tag, b"%d" % seq, *self._rule, message.subject]
         if self._identity:
             words.append(self._identity.encode())
         headers = header_block.with_lines(headers, (b"Nats-Stream-Source", b" ".join(words)))
         self.stream.keep_from_source(subject, headers, message.payload)
         self.stream.keep_origin(self.key, seq)
 
-    def _moved(self, subject: bytes) -> tuple[bytes, tuple[bytes, bytes]]:
-        """The subject under which it is kept, and by which filter and destination."""
-        for move, pair in zip(self._moves, self.config.get("subject_transforms", []), strict=True):
+    def _moved(self, subject: bytes) -> bytes:
+        """The subject under which it is kept."""
+        for move in self._moves:
             moved = move.apply(subject)
             if moved is not None:
-                return moved, (move.source, (pair.get("dest") or ">").encode())
-        return subject, ((self.config.get("filter_subject") or ">").encode(), b">")
+                return moved
+        return subject
 
     # info --------------------------------------------------------------------------------------------------------
 
@@ -333,7 +342,7 @@ class Origin:
         if self.error:
             shown["error"] = self.error
         config = source_to_json(self.config)
-        for name in ("subject_transforms",) if self.is_mirror else ("filter_subject", "subject_transforms"):
+        for name in ("filter_subject", "subject_transforms"):
             if config.get(name):
                 shown[name] = config[name]
         return shown
