@@ -390,6 +390,7 @@ class Figures:
             return
         messages, size = storage.journal.backlog
         yield Sample("leafnode_store_write_failures_total", storage.write_failures)
+        yield Sample("leafnode_store_lost_messages_total", storage.journal.lost_messages)
         yield Sample("leafnode_store_refuses", bool(storage.trouble))
         yield Sample("leafnode_journal_messages", messages)
         yield Sample("leafnode_journal_bytes", size)

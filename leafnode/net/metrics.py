@@ -46,6 +46,9 @@ METRICS: dict[str, Metric] = {
     "leafnode_leaf_link_sent_messages_total": Metric("counter", "messages sent over a configured link"),
     "leafnode_account_connections": Metric("gauge", "clients of an account"),
     "leafnode_store_write_failures_total": Metric("counter", "commits that the disk refused"),
+    "leafnode_store_lost_messages_total": Metric(
+        "counter", "messages acknowledged before their commit (persist_mode async) that the disk then refused"
+    ),
     "leafnode_store_refuses": Metric("gauge", "1 while messages are refused because they cannot be stored"),
     "leafnode_journal_messages": Metric("gauge", "messages accepted but not yet on the disk"),
     "leafnode_journal_bytes": Metric("gauge", "their bytes"),

@@ -168,6 +168,7 @@ class Journal:
         self._messages = 0
         self._bytes = 0
         self._was_full = False
+        self.lost_messages = 0  # acknowledged before their commit, as their stream asks for, and then not kept
         self._woken = False
         self.wake: Callable[[], None] = _nobody
         self.wake_later: Callable[[], None] = _nobody
@@ -299,6 +300,8 @@ class Journal:
                 broken[changes.stream.id] = changes.stream
         for lost in (batch, behind):
             for changes in lost.streams.values():
+                if changes.stream.config.persist_mode == "async":
+                    self.lost_messages += len(changes.messages)
                 changes.stream.on_refused(changes, reason)
             for consumer_changes in lost.consumers.values():
                 consumer_changes.consumer.ledger.on_not_kept()

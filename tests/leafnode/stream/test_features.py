@@ -235,3 +235,13 @@ def test_async_persistence_acknowledges_before_the_commit() -> None:
     bench.settle()
     assert inbox.take() == []
     assert bench.state("Q")["messages"] == 1
+
+
+def test_what_was_acknowledged_too_early_and_lost_is_counted() -> None:
+    bench = Bench()
+    bench.create("Q", subjects=["q"], persist_mode="async")
+    bench.send("q", b"x")
+    batch = bench.journal.take()
+    assert batch is not None
+    bench.reload(bench.journal.fail(batch, "disk is full"))
+    assert bench.journal.lost_messages == 1
