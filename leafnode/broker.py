@@ -124,6 +124,7 @@ class Broker:
             admit=leaf_admission(config, self.accounts, known),
             next_id=self.clients.next_id,
             stored=self._stored,
+            disk=self.clients,
         )
         self.forwarders: Forwarders | None = None
         self.figures = Figures(self)

@@ -11,6 +11,7 @@ import asyncio
 import socket
 import time
 import weakref
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from leafnode.net import tracing
@@ -34,6 +35,20 @@ class Core(Protocol):
     def ping(self) -> None: ...
     def fail(self, text: str, reason: str) -> None: ...
     def end(self) -> None: ...
+
+
+class Waiter(Protocol):
+    """A connection that is not read until there is room on the disk."""
+
+    def resume(self) -> None: ...
+
+
+class Disk(Protocol):
+    """Says when too much waits for the disk. TCP carries the pressure to where it comes from."""
+
+    journal_full: Callable[[], bool]
+
+    def wait_for_disk(self, connection: Waiter) -> None: ...
 
 
 class Turn:

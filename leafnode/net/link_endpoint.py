@@ -14,7 +14,7 @@ import struct
 import termios
 from typing import NamedTuple
 
-from leafnode.net.endpoint import Endpoint
+from leafnode.net.endpoint import Disk, Endpoint
 from leafnode.net.layer import Layer
 from leafnode.route.leaf import Leaf
 
@@ -31,7 +31,8 @@ class Limits(NamedTuple):
 
     max_pending: int
     write_deadline_s: float
-    deadline_s: float = DEADLINE_SECONDS
+    deadline_s: float
+    disk: Disk
 
 
 class LinkEndpoint(Endpoint):
@@ -50,6 +51,21 @@ class LinkEndpoint(Endpoint):
         self._answered_at = self._alive_at = self._loop.time()
         self._backlog_before = self._left_before = 0
         self._closer: asyncio.TimerHandle | None = None
+        self._disk = limits.disk
+        self._is_paused = False  # we do not read, so that nothing heard says nothing about the other side
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._disk.journal_full() and not self._is_paused:
+            self._is_paused = True
+            self.transport.pause_reading()
+            self._disk.wait_for_disk(self)
+
+    def resume(self) -> None:
+        self._is_paused = False
+        self._answered_at = self._alive_at = self._loop.time()
+        if not self._ended and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def watch(self) -> None:
         """From now on silence ends the link."""
@@ -61,6 +77,8 @@ class LinkEndpoint(Endpoint):
         if core.closing:
             return
         is_draining = self._is_draining()
+        if self._is_paused:
+            self._answered_at = self._alive_at = now
         if (core.heard or is_draining) and now - self._answered_at < self._deadline_s * PATIENCE:
             self._alive_at = now
         if now - self._alive_at >= self._deadline_s:

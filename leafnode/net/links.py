@@ -12,7 +12,7 @@ from leafnode.config.options import Config, LeafRemote, ServerUrl
 from leafnode.config.reload import mark
 from leafnode.errors import ConfigError, LeafnodeError
 from leafnode.net import secrets
-from leafnode.net.endpoint import Endpoint
+from leafnode.net.endpoint import Disk, Endpoint
 from leafnode.net.leaf_listener import Admission, LeafConnection, LeafListener
 from leafnode.net.link_endpoint import DEADLINE_SECONDS, Limits
 from leafnode.net.listening import BACKLOG, Sockets, port_of
@@ -61,12 +61,14 @@ class Links:
         admit: "Admission",
         next_id: Callable[[], int],
         stored: Callable[[str], Stored],
+        disk: Disk,
     ) -> None:
         """`on_up` is called for each link that comes up. For those who dial us: `info()` gives the INFO fields that all
         share, `admit(options, nonce, address)` says who a leaf is. `next_id()` numbers connections. `stored(account)`:
         messages ever stored in its streams, and bytes in them now.
         """
         self._stored = stored
+        self._disk = disk
         self._admit = admit
         self._next_id = next_id
         self._config = config
@@ -264,6 +266,7 @@ class Links:
         return Limits(
             max_pending=config.max_pending,
             write_deadline_s=config.leafnodes.write_deadline_s or config.write_deadline_s,
+            disk=self._disk,
             deadline_s=own or min(DEADLINE_SECONDS, config.ping_interval_s * (config.ping_max + 1)),
         )
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from leafnode.net import tracing
-from leafnode.net.endpoint import Endpoint
+from leafnode.net.endpoint import Endpoint, Waiter
 from leafnode.net.layer import Layer
 from leafnode.net.listening import peer_address
 from leafnode.net.sockets import CLOSED_MAX, Gone, Row
@@ -121,7 +121,7 @@ class ClientHost:
         self.journal_full: Callable[[], bool] = _never
         self._account_of = account_of
         self._make_nonce = make_nonce
-        self._waiting_for_disk: set[ClientConnection] = set()
+        self._waiting_for_disk: set[Waiter] = set()
 
     # what sessions ask -------------------------------------------------------------------------------------------
 
@@ -259,7 +259,7 @@ class ClientHost:
         self.watcher.disconnected(row)
         log.debug("%s - Client connection closed: %s", connection.name, session.close_reason)
 
-    def wait_for_disk(self, connection: "ClientConnection") -> None:
+    def wait_for_disk(self, connection: Waiter) -> None:
         self._waiting_for_disk.add(connection)
 
     def on_room(self) -> None:
