@@ -25,7 +25,7 @@ from leafnode.wire.backlog import Backlog
 from leafnode.wire.connect import parse_connect, parse_object
 from leafnode.wire.control import CRLF, parse_client
 
-VERB_MAX = len("CONNECT ")  # bytes before the arguments of a line, of which alone the length is limited
+LINE_SPARE = len("CONNECT \r\n")  # bytes of a line around its arguments, of which alone the length is limited
 TOO_MANY_CONNECTIONS = "maximum account active connections exceeded"
 
 
@@ -136,7 +136,7 @@ class Session:
             position = stop
 
     def _incomplete_line(self, end: int, position: int) -> tuple[int, int]:
-        if end - position > self.host.max_control_line + VERB_MAX:
+        if end - position >= self.host.max_control_line + LINE_SPARE:
             raise ProtocolError("maximum control line exceeded", "Maximum Control Line Exceeded")
         return position, 0
 
@@ -173,8 +173,9 @@ class Session:
 
     def _check_length(self, line: bytes) -> None:
         """The limit is on what stands after the verb."""
+        limit = self.host.max_control_line
         arguments = line.rstrip(CRLF).split(None, 1)[1:]
-        if arguments and len(arguments[0]) > self.host.max_control_line:
+        if len(line) > limit + LINE_SPARE or (arguments and len(arguments[0]) > limit):
             raise ProtocolError("maximum control line exceeded", "Maximum Control Line Exceeded")
 
     def _admit_without_connect(self, op: control.Op) -> bool:
