@@ -31,6 +31,10 @@ bench: $(STAMP)  ## figures side by side with nats-server, as ratios
 compare: $(STAMP) ## random JetStream programs at nats-server and leafnode side by side: SEEDS=0:1000
 	@$(BIN)/python -m tests.conformance.programs $(if $(SEEDS),--seeds $(SEEDS))
 
+fuzz: $(STAMP)   ## a minute of noise for each parser, led by coverage; ARGS="600 session" for more of one
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 run: $(STAMP)    ## a broker on localhost with streams in .cache/run
 	$(BIN)/leafnode -a 127.0.0.1 -js -sd .cache/run -m 8222
 
