@@ -8,12 +8,15 @@ of space and tab, CR LF or a bare LF at the end. What breaks it either answers `
 the connection without a word; both exactly as nats-server does.
 """
 
+import re
 from typing import NamedTuple, NoReturn
 
 from leafnode.errors import ProtocolError
 
 UNKNOWN = "Unknown Protocol Operation"
 CRLF = b"\r\n"
+BLANKS = b" \t"
+_BLANK = re.compile(rb"[ \t]")
 SIZE_DIGITS_MAX = 9  # a longer number is none (nats-server)
 
 
@@ -96,13 +99,13 @@ def parse_client(line: bytes) -> Op:
     """
     verb, rest = _split(line)
     if verb == b"PUB":
-        return _pub(rest.split())
+        return _pub(_words(rest))
     if verb == b"HPUB":
-        return _hpub(rest.split())
+        return _hpub(_words(rest))
     if verb == b"SUB":
-        return _sub(rest.split())
+        return _sub(_words(rest.replace(b"\r", b" ")))
     if verb == b"UNSUB":
-        return _unsub(rest.split())
+        return _unsub(_words(rest.replace(b"\r", b" ")))
     return _common(verb, rest)
 
 
@@ -110,25 +113,29 @@ def parse_leaf(line: bytes) -> LeafOp:
     """One control line from the other end of a leaf link. Raises ProtocolError like parse_client."""
     verb, rest = _split(line)
     if verb == b"LMSG":
-        return _lmsg(rest.split(), with_headers=False)
+        return _lmsg(_words(rest), with_headers=False)
     if verb == b"HMSG":
-        return _lmsg(rest.split(), with_headers=True)
+        return _lmsg(_words(rest), with_headers=True)
     if verb == b"LS+":
-        return _leaf_sub(rest.split())
+        return _leaf_sub(_words(rest))
     if verb == b"LS-":
-        return _leaf_unsub(rest.split())
+        return _leaf_unsub(_words(rest))
     return _common(verb, rest)
 
 
 def _split(line: bytes) -> tuple[bytes, bytes]:
-    parts = line.split(None, 1)
-    if not parts or line[:1].isspace():
-        raise ProtocolError(UNKNOWN)
+    """The verb in capitals, and what follows the space behind it."""
+    text = line.removesuffix(b"\n").removesuffix(b"\r")
+    parts = _BLANK.split(text, 1)
     verb = parts[0].upper()
-    rest = parts[1].rstrip(CRLF) if len(parts) > 1 else b""
-    if not rest.strip() and verb in _NEEDS_ARGUMENT and line.rstrip(CRLF) == parts[0]:
+    if not verb or (len(parts) == 1 and verb in _NEEDS_ARGUMENT):
         raise ProtocolError(UNKNOWN)
-    return verb, rest
+    return verb, parts[1].lstrip(BLANKS) if len(parts) > 1 else b""
+
+
+def _words(rest: bytes) -> list[bytes]:
+    """Parted by spaces and tabs; anything else, a CR too, belongs to a word. (In SUB and UNSUB a CR parts as well.)"""
+    return [word for word in rest.replace(b"\t", b" ").split(b" ") if word]
 
 
 _NEEDS_ARGUMENT = frozenset((b"PUB", b"HPUB", b"SUB", b"UNSUB", b"LMSG", b"HMSG", b"LS+", b"LS-", b"-ERR"))
