@@ -22,11 +22,12 @@ from agent.bus import Bus
 from agent.commands import Commands
 from agent.configuration import Configuration
 from agent.errors import ConfigError, ConnectionFailed
-from agent.facts import broker, own, system
+from agent.facts import broker, linux, own, system
 from agent.facts.custom import CustomFacts
 from agent.facts.history import History, HistoryError
 from agent.facts.table import Facts
 from agent.ledger import Ledger
+from agent.life import LifeTask
 from agent.policy import Policy, Roles, unknown
 from agent.presence import InventoryTask, PresenceTask
 from agent.remembering import HistoryTask
@@ -115,9 +116,14 @@ async def _beat(notifier: Notifier, interval_s: float) -> None:
 async def _sessions(settings: Settings, ledger: Ledger) -> None:
     """One session after another: a broker that refuses us for good (a revoked user) may change its mind."""
     history = _open_history(settings)
+    life = LifeTask(settings.state_dir, settings.device_id, identity.boot_id(), linux.pi_facts)
+    life.begin()
     try:
-        await _one_after_another(settings, ledger, history)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(life.run(), name="life")
+            group.create_task(_one_after_another(settings, ledger, history, life), name="connection")
     finally:
+        life.end()
         if history is not None:
             history.close()
 
@@ -133,11 +139,11 @@ def _open_history(settings: Settings) -> History | None:
         return None
 
 
-async def _one_after_another(settings: Settings, ledger: Ledger, history: History | None) -> None:
+async def _one_after_another(settings: Settings, ledger: Ledger, history: History | None, life: LifeTask) -> None:
     while True:
         bus = await Bus.open(settings.bus_options())
         try:
-            await _session(settings, bus, ledger, history)
+            await _session(settings, bus, ledger, history, life)
         except* ConnectionFailed as errors:
             log.warning("session ended reason=%r", str(errors.exceptions[0]))
         finally:
@@ -145,7 +151,7 @@ async def _one_after_another(settings: Settings, ledger: Ledger, history: Histor
         await asyncio.sleep(SESSION_PAUSE_SECONDS)
 
 
-async def _session(settings: Settings, bus: Bus, ledger: Ledger, history: History | None) -> None:
+async def _session(settings: Settings, bus: Bus, ledger: Ledger, history: History | None, life: LifeTask) -> None:
     device = settings.device_id
     boot_id = identity.boot_id()
     started = datetime.now(UTC)
@@ -181,9 +187,13 @@ async def _session(settings: Settings, bus: Bus, ledger: Ledger, history: Histor
         inventory.again()
         configuration.report_again()
 
-    presence = PresenceTask(bus, device, boot_id, settings.presence.interval_s, tell_again)
+    def reached(hub: bool) -> None:
+        (life.hub_back if hub else life.hub_lost)()
+
+    presence = PresenceTask(bus, device, boot_id, settings.presence.interval_s, tell_again, reached)
     telemetry = TelemetryTask(bus, device, settings.telemetry, facts, f"{time.time_ns() // 1_000_000}")
     await commands.prepare()
+    life.to(telemetry.tell)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(_until_closed(bus), name="connection")
@@ -202,6 +212,7 @@ async def _session(settings: Settings, bus: Bus, ledger: Ledger, history: Histor
             if settings.commands.enabled:
                 group.create_task(commands.run(), name="commands")
     finally:
+        life.to(None)
         await service.stop()
         await presence.stopped("stopped")
 
@@ -226,9 +237,9 @@ def _tasks(
     yield "presence", presence.run()
     yield "inventory", inventory.run()
     yield "config status", configuration.report()
+    yield "telemetry", telemetry.send()
     if settings.telemetry.interval_s > 0:
         yield "sampling", telemetry.sample()
-        yield "telemetry", telemetry.send()
 
 
 async def _until_closed(bus: Bus) -> None:

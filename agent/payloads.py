@@ -124,6 +124,20 @@ class Presence(_Body):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceEvent(_Body):
+    """Something that happened to a device: on `tele.ID.event`."""
+
+    device: str
+    event: str
+    """`started`, `link`, `frozen`, `power`."""
+    reason: str
+    at: datetime
+    since: datetime | None = field(default=None, metadata=_SPARING)
+    """When it began: the last sign of life before a start, the loss of a link."""
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory(_Body):
     """Value of `fleet_devices`/ID: the slow-moving facts."""
 

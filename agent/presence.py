@@ -32,9 +32,16 @@ class PresenceTask:
     """Keeps the device's key in `fleet_presence`."""
 
     def __init__(
-        self, bus: Bus, device: str, boot_id: str, interval_s: float, on_new_hub: Callable[[], None] = lambda: None
+        self,
+        bus: Bus,
+        device: str,
+        boot_id: str,
+        interval_s: float,
+        on_new_hub: Callable[[], None] = lambda: None,
+        on_reach: Callable[[bool], None] = lambda reached: None,
     ) -> None:
-        """`on_new_hub` is called when the hub's store is another one than before: what it was told is forgotten."""
+        """`on_new_hub` is called when the hub's store is another one than before: what it was told is forgotten.
+        `on_reach` hears after each sign of life whether the hub took it."""
         self._bucket = Bucket(bus.hub, subjects.BUCKET_PRESENCE)
         self._device = device
         self._boot_id = boot_id
@@ -45,6 +52,7 @@ class PresenceTask:
         self._revision = 0  # of our last put; 0: none yet
         self._rival = False
         self._on_new_hub = on_new_hub
+        self._on_reach = on_reach
 
     async def run(self) -> None:
         """For ever."""
@@ -53,7 +61,9 @@ class PresenceTask:
             try:
                 await self._put("up")
                 self._edge.works()
+                self._on_reach(True)
             except FleetError as error:
+                self._on_reach(False)
                 self._edge.failed(f"{error}; a hub is prepared by: fleet init" if _is_missing(error) else error)
                 wait_s = min(RETRY_SECONDS, wait_s)
             await asyncio.sleep(wait_s)

@@ -1,4 +1,4 @@
-"""Readings at an interval, into the nearest TELEMETRY stream, each acknowledged before the next is sent.
+"""Readings at an interval, and events, into the nearest TELEMETRY stream, each acknowledged before the next is sent.
 
 While the broker is away readings wait in memory, the newest so many; what is dropped is counted and said.
 """
@@ -8,6 +8,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,12 +17,13 @@ from agent.bus import Bus
 from agent.edges import Edge
 from agent.errors import FleetError
 from agent.facts.table import Facts
-from agent.payloads import Reading
+from agent.payloads import DeviceEvent, Reading
 from agent.settings import Metric
 from agent.settings import Telemetry as TelemetrySettings
 
 log = logging.getLogger(__name__)
 
+EVENT: Final = "event"  # in the place of a metric: tele.ID.event
 RETRY_SECONDS: Final = 2.0  # between attempts while broker or stream is away
 TABLES: Final[dict[Metric, str]] = {
     "cpu": "cpu",
@@ -32,29 +34,38 @@ TABLES: Final[dict[Metric, str]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message on its way to the stream."""
+
+    id: str
+    subject: str
+    body: bytes
+
+
 class Outbox:
-    """The newest readings, each with its message id; counts what it had to drop."""
+    """The newest messages; counts what it had to drop."""
 
     def __init__(self, limit: int) -> None:
-        self._waiting: deque[tuple[str, Reading]] = deque()
+        self._waiting: deque[Outgoing] = deque()
         self._limit = limit
         self.dropped = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, message_id: str, reading: Reading) -> None:
+    def add(self, message: Outgoing) -> None:
         if len(self._waiting) >= self._limit:
             self._waiting.popleft()
             self.dropped += 1
-        self._waiting.append((message_id, reading))
+        self._waiting.append(message)
 
-    def first(self) -> tuple[str, Reading] | None:
+    def first(self) -> Outgoing | None:
         return self._waiting[0] if self._waiting else None
 
     def sent(self, message_id: str) -> None:
         """The stream has it. It may have been dropped meanwhile."""
-        if self._waiting and self._waiting[0][0] == message_id:
+        if self._waiting and self._waiting[0].id == message_id:
             self._waiting.popleft()
 
 
@@ -96,11 +107,19 @@ class TelemetryTask:
         while True:
             taken = await asyncio.to_thread(self._take)
             for reading in taken:
-                self._seq += 1
-                self._outbox.add(f"{self._device}-{self._run_id}-{self._seq}", reading)
-            self._work.set()
+                self._add(reading.metric, reading.to_bytes())
             due = max(due + self._settings.interval_s, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
+
+    def tell(self, event: DeviceEvent) -> None:
+        """Send an event, in order with the readings."""
+        self._add(EVENT, event.to_bytes())
+
+    def _add(self, metric: str, body: bytes) -> None:
+        self._seq += 1
+        message_id = f"{self._device}-{self._run_id}-{self._seq}"
+        self._outbox.add(Outgoing(message_id, subjects.telemetry(self._device, metric), body))
+        self._work.set()
 
     def _take(self) -> list[Reading]:
         return list(readings(self._device, self._settings.metrics, self._facts, datetime.now(UTC)))
@@ -113,16 +132,13 @@ class TelemetryTask:
             await self._work.wait()
             self._work.clear()
             while waiting := self._outbox.first():
-                message_id, reading = waiting
                 try:
-                    await self._bus.local.publish(
-                        subjects.telemetry(self._device, reading.metric), reading.to_bytes(), message_id=message_id
-                    )
+                    await self._bus.local.publish(waiting.subject, waiting.body, message_id=waiting.id)
                 except FleetError as error:
                     edge.failed(error)
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
-                self._outbox.sent(message_id)
+                self._outbox.sent(waiting.id)
                 edge.works()
                 if self._outbox.dropped > told:
                     log.warning("readings dropped count=%d reason=queue-full", self._outbox.dropped - told)

@@ -23,6 +23,8 @@ fleet: look after a fleet of small devices over NATS
   look       fleet ls                                    who is there
              fleet top                                   live load of every device
              fleet info ID                               everything about one device
+             fleet timeline ID                           what happened to it
+             fleet events                                who comes and goes, as it happens
   ask        fleet query "os.name = 'Android'"           the whole fleet, now
              fleet why ID "os.name = 'Android'"          which part is not so, with the values
   configure  fleet config set NAME KEY=VALUE --group G   and watch devices take it up
@@ -118,7 +120,23 @@ def build() -> Parser:
         parents=[_connection(None)],
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for add in (_init, _site, _ls, _info, _query, _why, _top, _config, _run, _commands, _result, _simulate, _version):
+    for add in (
+        _init,
+        _site,
+        _ls,
+        _info,
+        _query,
+        _why,
+        _timeline,
+        _events,
+        _top,
+        _config,
+        _run,
+        _commands,
+        _result,
+        _simulate,
+        _version,
+    ):
         add(commands, shared)
     return parser
 
@@ -261,6 +279,30 @@ def _top(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.add_argument("--group", metavar="G", help="only devices of this group")
     command.add_argument("--once", action="store_true", help="print one table and end")
     command.add_argument("--interval", type=seconds, default=2.0, metavar="S", help="time between refreshes (2 s)")
+    _shapes(command)
+
+
+def _timeline(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = _command(
+        commands,
+        shared,
+        "timeline",
+        "What happened to a device, also while nobody saw it: starts and why, outages, commands, configuration.",
+        "fleet timeline pi-7 --since 30d",
+    )
+    command.add_argument("device", metavar="ID", help="the device")
+    command.add_argument("--since", type=age, default=timedelta(days=7), metavar="AGE", help="how far back (7d)")
+    _shapes(command)
+
+
+def _events(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = _command(
+        commands,
+        shared,
+        "events",
+        "Devices that are new, time out, stop, recover or are forgotten, as it happens; Ctrl-C ends it.",
+        "fleet events --json",
+    )
     _shapes(command)
 
 

@@ -45,6 +45,8 @@ COMMANDS: Final = {
     "commands": "cli_commands:commands",
     "result": "cli_commands:result",
     "simulate": "cli_simulate:simulate",
+    "timeline": "cli_timeline:timeline",
+    "events": "cli_timeline:events",
 }
 """Command -> module:function."""
 

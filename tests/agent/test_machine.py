@@ -13,7 +13,7 @@ from agent.errors import ConfigError
 from agent.facts import linux, system
 from agent.facts.table import Facts, Table, many, single
 from agent.payloads import Reading
-from agent.telemetry import Outbox, readings
+from agent.telemetry import Outbox, Outgoing, readings
 
 AT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -156,12 +156,12 @@ def test_readings_are_numbers_and_only_of_what_there_is() -> None:
 def test_the_outbox_keeps_the_newest_and_counts_what_it_drops() -> None:
     outbox = Outbox(3)
     for number in range(5):
-        outbox.add(str(number), Reading(device="d", metric="cpu", at=AT, values={}))
+        outbox.add(Outgoing(str(number), "tele.d.cpu", b""))
     assert (len(outbox), outbox.dropped) == (3, 2)
     outbox.sent("0")  # dropped meanwhile: nothing else goes with it
     first = outbox.first()
     assert first
-    assert first[0] == "2"
+    assert first.id == "2"
     outbox.sent("2")
     assert len(outbox) == 2
 
