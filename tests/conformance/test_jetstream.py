@@ -17,6 +17,7 @@ from nats.js.api import (
     RetentionPolicy,
     StorageType,
     StreamConfig,
+    StreamInfo,
     StreamSource,
 )
 from nats.js.errors import APIError, NotFoundError
@@ -24,10 +25,27 @@ from nats.js.errors import APIError, NotFoundError
 WAIT_SECONDS = 5.0  # for what arrives at once on an idle machine
 
 
+STORE_BUSY = 10049  # nats-server is still deleting the stream that had this name before
+
+
+class Streams(JetStreamContext):
+    """The client's JetStream, for tests that make streams of one name one after the other."""
+
+    async def add_stream(self, *args: Any, **config: Any) -> StreamInfo:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                try:
+                    return await super().add_stream(*args, **config)
+                except APIError as error:
+                    if error.err_code != STORE_BUSY:
+                        raise
+                    await asyncio.sleep(0.01)
+
+
 @pytest.fixture
 async def js(client: Client) -> AsyncIterator[JetStreamContext]:
     """The client's JetStream; nothing of a test is left behind."""
-    context = client.jetstream(timeout=WAIT_SECONDS)
+    context = Streams(client, timeout=WAIT_SECONDS)
     yield context
     for info in await context.streams_info():
         await context.delete_stream(str(info.config.name))
