@@ -9,8 +9,10 @@ from leafnode.route.message import Message, Subscription
 from leafnode.store.memory import MemoryStore
 from leafnode.stream.jetstream import JetStream
 from leafnode.stream.journal import Journal
+from leafnode.stream.loaded import LoadedStream
 from leafnode.stream.stream import Stream
 from leafnode.stream.surroundings import Limits, Surroundings
+from tests.leafnode.stream.catalog import Catalog
 
 START_NS = 1_800_000_000_000_000_000  # some day in 2027
 
@@ -40,18 +42,46 @@ class Bench:
         self.account = Account("$G", lambda n: n - 1)
         self.journal = Journal()
         self.store = MemoryStore(everything=True)
+        self.catalog = Catalog()
         self._ids = itertools.count(1)
+        self._inboxes = itertools.count(1)
+        self._domain = domain
+        self._limits = limits or Limits()
+        self._start([])
+
+    def _start(self, loaded: list[LoadedStream]) -> None:
         self.around = Surroundings(
             account=self.account,
             journal=self.journal,
             now_ns=lambda: self.now,
             new_id=lambda: f"{next(self._ids):022d}",
-            domain=domain,
-            limits=limits or Limits(),
+            domain=self._domain,
+            limits=self._limits,
         )
         self.js = JetStream(self.around)
-        self.js.open([])
-        self._inboxes = itertools.count(1)
+        self.js.open(loaded)
+
+    def restart(self) -> None:
+        """A new broker on what was committed. What was not is lost."""
+        self.js.close()
+        self.journal.take()
+        fresh = Journal()
+        fresh.stream_ids, fresh.consumer_ids = self.journal.stream_ids, self.journal.consumer_ids
+        self.journal = fresh
+        self._start(
+            [
+                LoadedStream(
+                    id=made.stream_id,
+                    account=made.account,
+                    config=made.config,
+                    created=made.created,
+                    contents=self.store.contents_now(made.stream_id),
+                    consumers=self.catalog.consumers_of(made.stream_id),
+                )
+                for made in self.catalog.streams.values()
+            ]
+        )
+        self.settle()
 
     # shell -------------------------------------------------------------------------------------------------------
 
@@ -60,6 +90,7 @@ class Bench:
         if batch is None:
             return False
         self.store.apply(batch)
+        self.catalog.apply(batch)
         self.journal.confirm(batch)
         return True
 
