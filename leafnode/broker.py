@@ -19,11 +19,9 @@ from leafnode import identity
 from leafnode.access import authenticator, leaf_admission, websocket_authenticator
 from leafnode.accounts import limits_of, mappings_of
 from leafnode.base.notify import Notifier
-from leafnode.callout import called_out
 from leafnode.config.options import GLOBAL_ACCOUNT, AccountConfig, Config, JetStreamConfig
 from leafnode.errors import LeafnodeError
 from leafnode.imports import Imports, no_tokens
-from leafnode.net.callout import Desk
 from leafnode.net.figures import Figures
 from leafnode.net.links import Links
 from leafnode.net.listening import BACKLOG, Sockets, port_of
@@ -37,13 +35,15 @@ from leafnode.route.auth import Authenticator
 from leafnode.route.leaf import Leaf
 
 if TYPE_CHECKING:  # what not every broker has is imported by who has it: it costs time at the start, and memory
+    from leafnode.members import Connected
+    from leafnode.net.callout import Desk
     from leafnode.net.forwarder import Forwarders
     from leafnode.net.monitor import Monitor
     from leafnode.net.storage import Storage
     from leafnode.net.websocket import WebsocketListener
     from leafnode.stream.jetstream import JetStream
     from leafnode.stream.surroundings import Limits
-    from leafnode.tenants import Connected, Tenants
+    from leafnode.tenants import Tenants
 
 log = logging.getLogger("leafnode")
 
@@ -93,7 +93,7 @@ class Broker:
             self.tenants.attach = self._attach_tenants
         self.desk = self._desk(self.key) if self.key is not None else None
         if self.tenants is not None:
-            self.tenants.desk = self.desk
+            self.tenants.admission.desk = self.desk
         known = self.known(config)
         self.clients = ClientHost(
             info={},
@@ -138,7 +138,9 @@ class Broker:
 
         return Tenants(config, self)
 
-    def _desk(self, key: Signer) -> Desk:
+    def _desk(self, key: Signer) -> "Desk":
+        from leafnode.net.callout import Desk
+
         def server() -> dict[str, Any]:
             fields = identity.info_fields(self.config, self.server_id, self.port)
             told = {"name": self.server_name, "host": self.config.host, "id": self.server_id}
@@ -151,12 +153,20 @@ class Broker:
         """Who may connect as a client. Raises ConfigError."""
         if self.tenants is not None:
             return self.tenants.doorkeeper
-        return called_out(authenticator(config), config, self.desk, self.accounts)
+        return self._called_out(authenticator(config), config)
 
     def known_by_websocket(self, config: Config) -> Authenticator | None:
         """Who may by websocket; None: the same. Raises ConfigError."""
         own = websocket_authenticator(config)
-        return called_out(own, config, self.desk, self.accounts) if own is not None else None
+        return self._called_out(own, config) if own is not None else None
+
+    def _called_out(self, known: Authenticator, config: Config) -> Authenticator:
+        """With the auth service before them, where there is one."""
+        if config.authorization.callout is None:
+            return known
+        from leafnode.callout import called_out
+
+        return called_out(known, config, self.desk, self.accounts)
 
     # start -------------------------------------------------------------------------------------------------------
 

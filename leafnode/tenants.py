@@ -1,14 +1,13 @@
 """Operator mode: accounts that JWTs make, and the clients in them for as long as the JWTs hold.
 
-    CONNECT {jwt, sig} --authenticate--> trust.admit --lookup--> claims of the account <-- resolver
-    a new account JWT  --update--> resolver, then the account's limits, then who may stay among those connected
+    CONNECT {jwt, sig} --admission--> lookup --> claims of the account <-- resolver <-- a web server, other servers
+    a new account JWT  --update--> resolver, limits and mappings, imports of all accounts, who may stay (`members`)
 
 All accounts that the resolver knows exist from the start, so that JetStream is there before their first client. What
 ends by the clock (users, their hours, whole accounts) is watched by one task that sleeps until the next end.
 """
 
 import asyncio
-import dataclasses
 import functools
 import logging
 import time
@@ -16,41 +15,25 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from leafnode.callout import user_of_callout
+from leafnode.admission import Admission, Doorkeeper, NotHereError
 from leafnode.claimed import config_of
-from leafnode.config.options import AccountConfig, Config, ExportConfig, ImportConfig, ResolverConfig
+from leafnode.config.options import AccountConfig, Config, ExportConfig, ImportConfig
 from leafnode.errors import ConfigError, TrustError
 from leafnode.fetching import Fetching
-from leafnode.identity import SPOKEN_VERSION
 from leafnode.imports import Imports
+from leafnode.mandate import mandate_of
+from leafnode.members import Connected, Members
 from leafnode.net import secrets
 from leafnode.net.account_source import PeerSource, WebSource
-from leafnode.net.callout import Desk
 from leafnode.net.resolver import Resolver, is_account
 from leafnode.net.tls import client_context
 from leafnode.route.account import Account
 from leafnode.route.activation import Wish, check_activation
-from leafnode.route.auth import ARRIVAL, Arrival, Authenticator, User
-from leafnode.route.callout import raw_user, shut_off
-from leafnode.route.claims import (
-    ANYBODY,
-    AccountClaims,
-    CalloutClaims,
-    account_claims,
-    has_own_rules,
-    rules,
-    user_claims,
-)
+from leafnode.route.claims import AccountClaims, account_claims
 from leafnode.route.jwt import Token, decode
 from leafnode.route.message import Sink
-from leafnode.route.trust import Trust
 from leafnode.route.validity import faults
-from leafnode.route.verdict import Verdict
 
-USER_EXPIRED = "User Authentication Expired"
-USER_REVOKED = "User Authentication Revoked"
-ACCOUNT_EXPIRED = "Account Authentication Expired"
-TOO_MANY = "maximum account active connections exceeded"
 LONGEST_SLEEP_SECONDS = 60.0  # a clock that was set forward is noticed after it
 ACTIVATIONS_MAX = 4096  # tokens whose signature is not checked again; about 1 KB each
 FRESH_SECONDS = 1.0  # for which a fetched JWT is not fetched again (nats-server)
@@ -77,34 +60,12 @@ CACHE_WORDS = Words(
 log = logging.getLogger("leafnode.auth")
 
 
-class NotHereError(TrustError):
-    """An account is not known here; it may be known elsewhere."""
-
-    def __init__(self, account: str) -> None:
-        super().__init__(f"account {account} is not here")
-        self.account = account
-
-
 class RefusedUpdateError(TrustError):
     """An account's new JWT is not taken."""
 
     def __init__(self, account: str, what: str, why: str) -> None:
         super().__init__(f"{what} - {why}")
         self.account = account
-
-
-class Connected(Protocol):
-    """A client's session or a leaf link."""
-
-    closing: bool
-
-    @property
-    def user(self) -> User | None: ...
-    @property
-    def account(self) -> Account | None: ...
-    def fail(self, text: str, reason: str) -> None: ...
-    def forget_routes(self) -> None: ...
-    def renew(self, user: User) -> None: ...
 
 
 class Surroundings(Protocol):
@@ -122,64 +83,34 @@ class Surroundings(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Doorkeeper(Authenticator):
-    """Asks the tenants instead of a list of users."""
-
-    tenants: "Tenants"
-
-    @property
-    def required(self) -> bool:
-        return True
-
-    @property
-    def wants_nonce(self) -> bool:
-        return True
-
-    def anonymous(self) -> User | None:
-        return None
-
-    def authenticate(
-        self, options: Mapping[str, object], nonce: bytes, arrival: Arrival = ARRIVAL
-    ) -> User | Verdict[User] | None:
-        return self.tenants.authenticate(options, nonce, arrival)
-
-
 class Tenants:
     """One for a broker in operator mode."""
 
     def __init__(self, config: Config, around: Surroundings) -> None:
         """Raises ConfigError when operators, keys or preloaded accounts make no sense."""
         self._around = around
-        self._sentinel = config.default_sentinel
         self._tls = config.resolver_tls
         self._remotes = [remote.account for remote in config.leafnodes.remotes]
-        try:
-            texts_of = map(operator_text, config.operators)
-            self.trust = Trust.of(texts_of, config.trusted_keys, secrets.check_signature, SPOKEN_VERSION)
-        except TrustError as error:
-            raise ConfigError(f"operator: {error}") from error
-        self.rules = rules = _resolver(config, self.trust)
-        folder = Path(rules.dir) if rules.kind in ("full", "cache") else None
+        self.trust, self.rules, self.system_account, self._pinned = mandate_of(config)
+        kind = self.rules.kind
         self.resolver = Resolver(
-            folder=folder, limit=rules.limit, evicts=rules.kind in ("cache", "url"), unlinks=rules.hard_delete
+            folder=Path(self.rules.dir) if kind in ("full", "cache") else None,
+            limit=self.rules.limit,
+            evicts=kind in ("cache", "url"),
+            unlinks=self.rules.hard_delete,
         )
-        self.system_account = _system_account(config, self.trust, has_folder=folder is not None)
-        self._look_s = rules.interval_s or LOOK_SECONDS
-        pinned = config.resolver_pinned_accounts
-        self._pinned = pinned | {self.system_account} if pinned else pinned
-        self._check_sentinel()
+        self._look_s = self.rules.interval_s or LOOK_SECONDS
         self.configs: dict[str, AccountConfig] = {}
         """Accounts as if they were configured, for what else is made of them."""
         self.imports = Imports(around.accounts, self._check_activation)
         self._problems: frozenset[str] = frozenset()  # of the imports, as last told
         self.attach: Callable[[], Awaitable[None]] = _nothing_to_attach
+        self.claims: dict[str, AccountClaims] = {}
+        self.admission = Admission(self, config.default_sentinel)
         self.doorkeeper = Doorkeeper(
-            tenants=self, check_hash=secrets.check_hash, check_signature=secrets.check_signature
+            admission=self.admission, check_hash=secrets.check_hash, check_signature=secrets.check_signature
         )
-        self._claims: dict[str, AccountClaims] = {}
-        self.desk: Desk | None = None
-        """Where services are asked who a client is."""
+        self._members = Members(around.connected, around.accounts, self.trust)
         self._fetching: Fetching | None = None
         self._peers: PeerSource | None = None
         self._fetched: dict[str, float] = {}  # account to when it was fetched (s, monotonic)
@@ -208,18 +139,6 @@ class Tenants:
             if account not in self._around.accounts:
                 self._around.make_account(account)
 
-    def _check_sentinel(self) -> None:
-        """Raises ConfigError."""
-        if not self._sentinel:
-            return
-        try:
-            body = user_claims(self._sentinel, self.trust.check_signature).token.body
-        except TrustError as error:
-            raise ConfigError(f"default sentinel JWT not valid: {error}") from error
-        is_perhaps_scoped = bool(body.get("issuer_account")) and not has_own_rules(body)
-        if not body.get("bearer_token") and not is_perhaps_scoped:
-            raise ConfigError("default sentinel must be a bearer token")
-
     def start(self, ourselves: Sink | None) -> None:
         """Where JWTs come from that are not here. `ourselves`: who answers in the system account; None: nobody."""
         if self.rules.kind == "url":
@@ -229,9 +148,10 @@ class Tenants:
             system = self._around.accounts[self.system_account]
             self._peers = PeerSource(system, ourselves, self.rules.timeout_s)
             self._fetching = Fetching(self._peers, self._take_fetched)
-        self._seek(account for account in (self.system_account, *self._remotes) if account not in self._claims)
+        self._seek(account for account in (self.system_account, *self._remotes) if account not in self.claims)
 
     def close(self) -> None:
+        self.admission.close()
         if self._fetching is not None:
             self._fetching.close()
         for task in self._background:
@@ -250,104 +170,24 @@ class Tenants:
                 except TrustError as error:
                     log.error("resolver_preload: the JWT of %s is not used: %s", account, error)
 
-    # who may connect -----------------------------------------------------------------------------------------------
+    # what admission asks -------------------------------------------------------------------------------------------
 
-    def authenticate(
-        self, options: Mapping[str, object], nonce: bytes, arrival: Arrival
-    ) -> User | Verdict[User] | None:
-        """The user behind a CONNECT; None: refused, and why is in the log."""
-        if self._sentinel and not self._shows_jwt(options):
-            options = {**options, "jwt": self._sentinel}
-        try:
-            return self._admit(options, nonce, arrival)
-        except NotHereError as error:
-            verdict: Verdict[User] = Verdict()
-            self._later(self._admit_later(error.account, verdict, lambda: self._admit(options, nonce, arrival)))
-            return verdict
-        except TrustError as error:
-            log.warning("refused from=%s: %s", arrival.address or "?", error)
-            return None
+    def account(self, name: str) -> Account:
+        return self._around.accounts[name]
 
-    def _shows_jwt(self, options: Mapping[str, object]) -> bool:
-        try:
-            user_claims(str(options.get("jwt") or ""), self.trust.check_signature)
-        except TrustError:
-            return False
-        return True
-
-    def _admit(self, options: Mapping[str, object], nonce: bytes, arrival: Arrival) -> User | Verdict[User]:
-        """Raises TrustError; NotHereError where asking elsewhere may help."""
-        user = self.trust.admit(options, nonce, arrival, self.lookup, time.time())
-        callout = self._claims[user.account].callout
-        if user.nkey in callout.users:
-            user = shut_off(user)
-        elif callout.users:
-            return self._call_out(user, callout, (options, nonce, arrival))
-        if user.ends_s:
-            self._changed.set()
-        return user
-
-    async def _admit_later(
-        self, account: str, verdict: Verdict[User], admit: Callable[[], User | Verdict[User]]
-    ) -> None:
-        """Ask elsewhere for an account, then decide."""
-        found: User | Verdict[User] | None = None
-        try:
-            assert self._fetching is not None
-            await self._fetching.fetch(account)
-            found = admit()
-        except TrustError as error:
-            log.warning("refused: %s", error)
-        finally:
-            if isinstance(found, Verdict):
-                found.then(verdict.settle)
-            else:
-                verdict.settle(found)
-
-    # who a service says they are -----------------------------------------------------------------------------------
-
-    def _call_out(
-        self, user: User, callout: CalloutClaims, client: tuple[Mapping[str, object], bytes, Arrival]
-    ) -> Verdict[User]:
-        """Raises TrustError where it cannot be asked."""
-        if callout.xkey or self.desk is None:
-            raise TrustError(f"the auth callout of account {user.account} wants encryption (xkey), which is not there")
-        options, nonce, arrival = client
-        name = raw_user(options, user.nkey)
-        return self.desk.ask(
-            self._around.accounts[user.account],
-            user.account,
-            (options, nonce, arrival, name),
-            lambda response, nkey: self._judge(user.account, response, nkey, arrival),
-        )
-
-    def _judge(self, asked: str, response: Token, nkey: str, arrival: Arrival) -> User:
-        """Who the service of account `asked` says. Raises TrustError."""
-        service = self._claims.get(asked)
-        signer = str(response.body.get("issuer_account") or response.issuer)
-        if service is None or (signer != asked and signer not in service.signing_keys):
-            raise TrustError("auth callout signing key is unknown")
-        user = user_claims(str(response.body["jwt"]), self.trust.check_signature)
-        if user.token.subject != nkey:
-            raise TrustError(f"expected authorized user of {nkey!r} but got {user.token.subject!r}")
-        user.token.check_time(time.time())
-        if (
-            user.account not in (asked, *service.callout.allowed_accounts)
-            and ANYBODY not in service.callout.allowed_accounts
-        ):
-            raise TrustError(f"account {user.account!r} not permitted for auth callout of account {asked!r}")
-        account = self.lookup(user.account)
-        if account is None or not self.trust.is_issuer(user.token.issuer, account, named=user.names_account):
-            raise TrustError(f"user JWT issuer {user.token.issuer!r} is not known")
-        found = user_of_callout(user.token, account.id, rules(user, account), arrival)
+    def clock_changed(self) -> None:
         self._changed.set()
-        return shut_off(found) if account.id == asked else found
+
+    async def fetch(self, account: str) -> None:
+        """Returns when an account from elsewhere is here. Raises TrustError."""
+        assert self._fetching is not None
+        await self._fetching.fetch(account)
 
     def lookup(self, account: str) -> AccountClaims | None:
         """Claims of an account that hold now; the account exists then. Raises NotHereError."""
         if self._pinned and account not in self._pinned:
             raise TrustError(f"account {account} is not one of resolver_pinned_accounts")
-        claims = self._claims.get(account)
+        claims = self.claims.get(account)
         try:
             if claims is None:
                 text = self.resolver.get(account)
@@ -382,12 +222,12 @@ class Tenants:
         claims = self.trust.account(text, time.time())
         if claims.id != account:
             raise TrustError(f"the resolver gave another account's JWT for {account}")
-        if text != self.resolver.get(account) or account not in self._claims:
-            before = self._claims.get(account)
+        if text != self.resolver.get(account) or account not in self.claims:
+            before = self.claims.get(account)
             self.resolver.put(account, text)
             self._take(claims)
             self._share()
-            self._recheck(claims, before)
+            self._members.recheck(claims, before)
             await self.attach()
 
     def _seek(self, accounts: Iterable[str]) -> None:
@@ -414,7 +254,7 @@ class Tenants:
         if claims.id not in self._around.accounts:
             self._around.make_account(claims.id)
         self._around.furnish(settings)
-        self._claims[claims.id] = claims
+        self.claims[claims.id] = claims
         self.configs[claims.id] = settings
         self._changed.set()
 
@@ -432,7 +272,7 @@ class Tenants:
         """Until when the token of an import holds. Raises TrustError."""
         if not one.token:
             raise TrustError("an activation token is required")
-        exporter = self._claims[one.account]
+        exporter = self.claims[one.account]
         return check_activation(
             _activation(one.token),
             Wish(importer, one.account, one.kind, one.subject),
@@ -470,29 +310,30 @@ class Tenants:
             raise RefusedUpdateError(account, words.failed, "subject does not match jwt content")
         if claims.token.issuer not in self.trust.keys:
             raise RefusedUpdateError(claims.id, words.failed, self.trust.distrust(claims.token.issuer))
-        if self.rules.kind == "cache" and claims.id not in self._claims:
+        if self.rules.kind == "cache" and claims.id not in self.claims:
             return claims.id, words.skipped
         found = faults(claims, self.trust.check_signature)
         if found:
             raise RefusedUpdateError(claims.id, words.invalid, f"validation errors: [{' '.join(found)}]")
-        before = self._claims.get(claims.id)
+        before = self.claims.get(claims.id)
         try:
             self.resolver.put(claims.id, text)
             self._take(claims)
         except TrustError as error:
             raise RefusedUpdateError(claims.id, words.failed, str(error)) from error
         self._share()
-        self._recheck(claims, before)
+        self._members.recheck(claims, before)
         return claims.id, words.done
 
     def delete(self, account: str) -> bool:
         """Forget an account and close everything in it; False: there was none."""
         found = self.resolver.delete(account)
-        self._claims.pop(account, None)
+        self.claims.pop(account, None)
         self.configs.pop(account, None)
         self._share()
         if found:
-            self._close_account(account)
+            self._members.close_account(account)
+            self.attach_soon()
         return found
 
     def delete_asked(self, text: str) -> int:
@@ -521,43 +362,6 @@ class Tenants:
             self.delete(account)
         return len(accounts)
 
-    def _recheck(self, claims: AccountClaims, before: AccountClaims | None) -> None:
-        """Who may stay under changed claims, and with which permissions."""
-        kept = 0
-        scopes = before.signing_keys if before is not None else claims.signing_keys
-        for each in self._members(claims.id):
-            user = each.user
-            if user is not None and claims.has_revoked(user.nkey, user.issued_s):
-                each.fail(USER_REVOKED, "Credentials Revoked")
-            elif user is not None and user.is_bearer and claims.disallow_bearer:
-                each.fail("Authorization Violation", "Authentication Failure")
-            elif user is not None and not self._may_stay(user, claims, scopes):
-                each.fail("", "Authentication Failure")
-            elif 0 <= claims.max_connections <= kept:
-                each.fail(TOO_MANY, "Maximum Account Connections Exceeded")
-            else:
-                kept += 1
-                if user is not None and user.takes_default and user.permissions != claims.default_permissions:
-                    each.renew(dataclasses.replace(user, permissions=claims.default_permissions))
-                else:
-                    each.forget_routes()
-        self._around.accounts[claims.id].forget_all_routes()
-
-    def _may_stay(self, user: User, claims: AccountClaims, scopes: Mapping[str, Mapping[str, Any] | None]) -> bool:
-        """Whether who signed a user still may, and within the same scope."""
-        signer = user.signer
-        is_rescoped = signer in claims.signing_keys and claims.signing_keys[signer] != scopes.get(signer)
-        return self.trust.is_issuer(signer, claims) and not is_rescoped
-
-    def _members(self, account: str) -> list[Connected]:
-        """Who is connected in an account, oldest first."""
-        everybody = self._around.connected()
-        return [each for each in everybody if each.account is not None and each.account.name == account]
-
-    def _close_account(self, account: str) -> None:
-        for each in self._members(account):
-            each.fail(ACCOUNT_EXPIRED, "Account Authentication Expired")
-
     # the clock -----------------------------------------------------------------------------------------------------
 
     async def watch(self) -> None:
@@ -584,17 +388,12 @@ class Tenants:
             self._share()
             activation_end_s = self.imports.next_end_s()
         ends = [activation_end_s] if activation_end_s else []
-        for account, claims in self._claims.items():
+        for account, claims in self.claims.items():
             if 0 < claims.token.expires_s <= now_s:
-                self._close_account(account)
+                self._members.close_account(account)
             elif claims.token.expires_s:
                 ends.append(float(claims.token.expires_s))
-        for each in self._around.connected():
-            end_s = each.user.ends_s if each.user is not None else 0
-            if 0 < end_s <= now_s:
-                each.fail(USER_EXPIRED, "Authentication Expired")
-            elif end_s:
-                ends.append(end_s)
+        ends += self._members.expire(now_s)
         return min(ends, default=now_s + LONGEST_SLEEP_SECONDS)
 
     def _look_again(self) -> None:
@@ -617,46 +416,13 @@ class Tenants:
                 await self._fetch_quietly(self._fetching, account)
 
     def _take_if_newer(self, account: str, text: str) -> None:
-        known = self._claims.get(account)
+        known = self.claims.get(account)
         try:
             theirs = account_claims(text, self.trust.check_signature)
             if known is None or theirs.token.issued_s > known.token.issued_s:
                 self.update(text, account=account)
         except TrustError as error:
             log.warning("another server's JWT of %s is not used: %s", account, error)
-
-
-def operator_text(given: str) -> str:
-    """An operator's JWT, or what the file of that name holds. Raises ConfigError."""
-    if given.count(".") == 2 and given.startswith("ey"):
-        return given
-    try:
-        text = Path(given).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"operator: {given!r} is neither a JWT nor a file that can be read") from error
-    return next((line.strip() for line in text.splitlines() if line.startswith("ey")), "")
-
-
-def _resolver(config: Config, trust: Trust) -> ResolverConfig:
-    """As configured, or as the operator says. Raises ConfigError."""
-    if config.resolver is not None:
-        return config.resolver
-    if not trust.account_server_url.startswith(("http://", "https://")):
-        raise ConfigError("operators require an account resolver to be configured: add 'resolver: MEMORY' or a block")
-    return ResolverConfig(kind="url", url=f"{trust.account_server_url.rstrip('/')}/accounts/")
-
-
-def _system_account(config: Config, trust: Trust, *, has_folder: bool) -> str:
-    given = config.system_account if config.system_account.startswith("A") else ""
-    if given and trust.system_account and given != trust.system_account:
-        raise ConfigError("system_account in config and operator JWT must be identical")
-    named = given or trust.system_account
-    if has_folder and not named:
-        raise ConfigError(
-            "using a resolver with a folder, the system account needs to be specified in the configuration or the "
-            "operator's JWT: set system_account"
-        )
-    return named or config.system_account
 
 
 @functools.lru_cache(maxsize=ACTIVATIONS_MAX)

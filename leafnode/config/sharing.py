@@ -70,13 +70,11 @@ def _is_private(wanted: ImportConfig, exporter: AccountConfig) -> bool:
 
 
 def _repeated(account: AccountConfig) -> Iterator[str]:
-    """Two services cannot answer to one name, and a stream imported twice would come twice."""
+    """Two services of an account cannot answer to one name, and a stream imported twice would come twice."""
     seen = set()
     for wanted in account.imports:
         local = passage_of(wanted).local
-        mark = (
-            (wanted.kind, local) if wanted.kind == "service" else (wanted.kind, local, wanted.account, wanted.subject)
-        )
+        mark = (wanted.kind, wanted.account, local if wanted.kind == "service" else wanted.subject)
         if mark in seen:
             yield f"{_adding(wanted, account)}: {wanted.kind} import already exists as {local.decode()!r}"
         seen.add(mark)

@@ -37,6 +37,15 @@ accounts {
 }
 """
 
+TWO_SERVICES = """
+accounts {
+  A { users: [{user: a, password: p}], exports: [{service: q}] }
+  B { users: [{user: b, password: p}], exports: [{service: q}] }
+  C { users: [{user: c, password: p}],
+      imports: [{service: {account: A, subject: q}}, {service: {account: B, subject: q}}] }
+}
+"""
+
 
 @pytest.fixture(scope="module", params=list(MAKERS))
 def sharing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
@@ -313,3 +322,17 @@ async def patiently(attempt: Callable[[], Awaitable[KeyValue]]) -> KeyValue:
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.02)
+
+
+async def test_a_service_of_two_accounts_under_one_name(tmp_path: Path) -> None:
+    """Both are asked."""
+    for name, maker in MAKERS.items():
+        with maker(tmp_path / name, config=TWO_SERVICES) as broker:
+            parties = [await nats.connect(broker.url, user=user, password="p") for user in ("a", "b", "c")]
+            heard = [await party.subscribe("q") for party in parties[:2]]
+            for party in parties[:2]:
+                await party.flush()
+            await parties[2].publish("q", b"x", reply="in")
+            assert [(await sub.next_msg(timeout=5)).data for sub in heard] == [b"x", b"x"], name
+            for party in parties:
+                await party.close()

@@ -320,13 +320,16 @@ def test_a_user_expires_while_connected(start: Starter) -> None:
         assert wire.rest().replace(b"PING\r\n", b"") == b"-ERR 'User Authentication Expired'\r\n"
 
 
-def test_an_account_expires_while_connected(start: Starter) -> None:
+async def test_an_account_expires_while_connected(start: Starter, tmp_path: Path) -> None:
     operator = Operator()
     account = operator.account("one")
-    broker = start(operator.in_memory((account, account.jwt(exp=int(time.time()) + 4))))
+    broker = start(operator.in_folder(tmp_path / "jwt", (account, account.jwt())))
+    system = await connect(broker, operator.system.user())
     with enter(broker, account.user()) as wire:
+        await ask(system, "$SYS.REQ.CLAIMS.UPDATE", account.jwt(exp=int(time.time()) + 2))
         assert wire.rest().replace(b"PING\r\n", b"") == b"-ERR 'Account Authentication Expired'\r\n"
     assert answer(broker, account.user()) == VIOLATION
+    await system.close()
 
 
 def test_preloaded_accounts_change_at_a_reload(start: Starter) -> None:
