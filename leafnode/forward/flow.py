@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from leafnode.forward import record
-from leafnode.forward.lane import ARRIVED, COUNTED, Around, Entry, Lane
+from leafnode.forward.lane import ARRIVED, COUNTED, Around, Entry, Lane, Orphan
 from leafnode.forward.memory import Memory
 from leafnode.forward.plan import SECOND, Class, Forward
 from leafnode.forward.sampling import Event, Sampler
@@ -28,6 +28,7 @@ from leafnode.wire import headers as header_block
 
 TURN_MESSAGES = 128  # given to the link in one go: others' turn comes within milliseconds
 TURN_BYTES = 256 * 1024
+WAYS_MAX = 4096  # subjects whose class and partition are remembered
 NOTICES_MAX = 10_000  # waiting for the hub; beyond, advisories are not written, and counted
 MINUTE_NS = 60 * SECOND
 PARKED_REASON = b"Leafnode-Parked"
@@ -89,7 +90,7 @@ class Flow:
         self.soon = False
         """Something should be stored now; the hub may be told meanwhile."""
         self.size_of = size_of
-        self.tallies = Tallies(rows.get("tallies", b""))
+        self.tallies = Tallies(row for key, row in rows.items() if key.startswith("tally."))
         self.not_delivered: Counter[str] = Counter(json.loads(rows.get("totals", b"{}")))
         """Messages by why they did not go, ever; what the hub refused is one reason."""
         self.suppressed = 0  # advisories that were not written
@@ -97,6 +98,7 @@ class Flow:
         self._rows = rows
         self._new_id, self._instance, self._server, self._inbox = new_id, instance, server, inbox
         self._minute_of = minute_of
+        self._ways: dict[bytes, tuple[Group, int]] = {}
         self._transforms = forward.transforms()
         self._meter = Meter(forward.rate)
         self._notices: list[tuple[bytes, bytes]] = []
@@ -148,6 +150,10 @@ class Flow:
             inbox=f"{self._inbox}.{number}",
             is_split=is_split,
         )
+        prefix = f"orphan.{name}:"
+        for key, value in self._rows.items():
+            if key.startswith(prefix):
+                lane.orphans[int(key[len(prefix) :])] = Orphan(*json.loads(value))
         self.lanes.append(lane)
         return lane
 
@@ -226,8 +232,7 @@ class Flow:
         """Who sends a message of the local stream; None: nobody."""
         if not self.forward.wants(subject):
             return None
-        number = self.forward.partition(subject)
-        group = self.group_of(subject)
+        group, number = self._way_of(subject)
         if group.old:
             spans = group.old[number].memory.spans or []
             if any(first < seq <= last for first, last in spans):
@@ -235,8 +240,18 @@ class Flow:
         return group.lanes[number]
 
     def group_of(self, subject: bytes) -> Group:
-        plan = self.forward.class_of(subject)
-        return next(group for group in self.groups if group.plan is plan)
+        return self._way_of(subject)[0]
+
+    def _way_of(self, subject: bytes) -> tuple[Group, int]:
+        """Class and partition of a subject."""
+        known = self._ways.get(subject)
+        if known is None:
+            if len(self._ways) >= WAYS_MAX:
+                self._ways.clear()
+            plan = self.forward.class_of(subject)
+            group = next(group for group in self.groups if group.plan is plan)
+            known = self._ways[subject] = group, self.forward.partition(subject)
+        return known
 
     def supply(self, lane: Lane, messages: Sequence[Stored], scanned_to: int) -> None:
         """Messages that were read for a lane."""
@@ -249,6 +264,12 @@ class Flow:
             entries = [self._entry(lane, stored) for stored in mine]
         lane.supply(entries, scanned_to)
         self.changed = True
+        self._look_for_events()
+
+    def _look_for_events(self) -> None:
+        """What is said about senders should not wait."""
+        if any(sampler.events for group in self.groups for _, sampler in group.samplers):
+            self.changed = self.soon = True
 
     def _weigh(self, stored: Stored) -> int:
         return self.size_of(len(stored.subject), len(stored.headers), len(stored.payload))
@@ -409,6 +430,7 @@ class Flow:
                 sampler.look(now_ns)
                 if sampler.changed:
                     self.changed = True
+        self._look_for_events()
         if self._are_receipts_due and now_ns >= self._receipts_at:
             self.changed = self.soon = True
 
@@ -420,6 +442,8 @@ class Flow:
             return None
         self.changed = self.urgent = self.soon = False
         rows: dict[str, bytes | None] = {f"lane.{lane.name}": lane.checkpoint().to_bytes() for lane in self.lanes}
+        for lane in self.lanes:
+            rows.update({f"orphan.{lane.name}:{seq}": row for seq, row in lane.take_orphan_rows()})
         for group in self.groups:
             for name, sampler in group.samplers:
                 self._announce(sampler.take_events())
@@ -432,7 +456,7 @@ class Flow:
             self._tallied = True
         if self._tallied:
             self._tallied = False
-            rows["tallies"] = self.tallies.to_row()
+            rows.update({f"tally.{key}": row for key, row in self.tallies.take_rows()})
             rows["totals"] = schema.encode(dict(self.not_delivered))
         notes = Notes(
             rows,

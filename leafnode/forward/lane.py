@@ -16,8 +16,8 @@ A lane of old messages has `spans` to send and no end of its own; all others go 
 import dataclasses
 import json
 from collections import Counter, deque
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
 
 from leafnode.forward import record
 from leafnode.forward.memory import Memory
@@ -30,7 +30,7 @@ from leafnode.wire import headers as header_block
 READ_AHEAD = 512  # messages read and not yet sent; about two windows
 READ_AHEAD_BYTES = 2 << 20
 ENTRIES_MAX = 4 * READ_AHEAD  # messages read and not settled, also those that do not go
-RESERVE = 4096  # sequences by which `reserved` is ahead: one note for so many, and the most orphans there can be
+RESERVE = 1024  # sequences by which `reserved` is ahead: one note for so many, and the most orphans there can be
 ANSWER_NS = 5 * SECOND  # for one request; a slow link's round trip, several times
 QUIET_NS = 30 * SECOND  # messages are on their way and nothing is acknowledged: look what arrived; a slow link needs it
 JOINING = "joining"  # a session that never was: the hub has to be asked
@@ -68,6 +68,15 @@ class Entry:
 
 ARRIVED = "arrived"
 COUNTED = "counted"  # it did not go, and is in a tally already
+
+
+class Orphan(NamedTuple):
+    """What is left of a message whose end is not known yet."""
+
+    subject: str
+    size: int
+    time: int
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +117,9 @@ class Lane:
         self.session_acks = 0
         self.resets = 0
         self.max_payload = 1 << 20
+        self.orphans: dict[int, Orphan] = {}
+        """Messages that may be at the hub and left the local stream meanwhile, by sequence."""
+        self._changed_orphans: set[int] = set()
         self.keeps_verdicts = False
         """What is decided about messages must not be decided anew."""
         self.durable_reserved = memory.reserved
@@ -181,7 +193,8 @@ class Lane:
         self._judged = 0
         memory = self.memory
         memory.created, memory.position, memory.time = created, position, 0
-        memory.reserved, memory.orphans, memory.counted = 0, {}, position
+        self._drop_orphans()
+        memory.reserved, memory.counted = 0, position
         memory.backlog = memory.backlog_bytes = 0
         memory.spans = None if memory.spans is None else []
         self.durable_reserved = 0
@@ -269,7 +282,8 @@ class Lane:
             self._around.keep_soon()
         else:
             self._around.keep_soon()
-            memory.orphans[str(seq)] = [subject.decode(errors="replace"), size, time, reason]
+            self.orphans[seq] = Orphan(subject.decode(errors="replace"), size, time, reason)
+            self._changed_orphans.add(seq)
 
     def forget(self, upto: int) -> None:
         """Everything up to a sequence is gone and counted."""
@@ -278,7 +292,7 @@ class Lane:
         memory.position = self.read_to = max(memory.position, upto)
         memory.backlog = memory.backlog_bytes = 0
         memory.counted = max(memory.counted, upto)
-        memory.orphans = {}
+        self._drop_orphans()
         memory.spans = None if memory.spans is None else []
 
     def _find(self, seq: int) -> Entry | None:
@@ -286,18 +300,31 @@ class Lane:
 
     def _settle_orphans(self) -> None:
         """What left the local stream while it may have been at the hub: now it is known."""
-        memory = self.memory
-        for key, (subject, size, time, reason) in list(memory.orphans.items()):
-            seq = int(key)
+        for seq, orphan in list(self.orphans.items()):
             entry = self._find(seq) if seq <= self.read_to else None
             if entry is not None:
                 continue  # it is here, and goes
-            del memory.orphans[key]
-            self._leave_backlog(seq, int(str(size)))
-            if seq in self._found or (seq <= self._known[0] and int(str(time)) <= self._known[1]):
-                self._count_delivered(int(str(size)))
+            self._forget_orphan(seq)
+            self._leave_backlog(seq, orphan.size)
+            if seq in self._found or (seq <= self._known[0] and orphan.time <= self._known[1]):
+                self._count_delivered(orphan.size)
             else:
-                self._around.lost(str(subject).encode(), str(reason), seq, int(str(time)), int(str(size)))
+                self._around.lost(orphan.subject.encode(), orphan.reason, seq, orphan.time, orphan.size)
+
+    def _drop_orphans(self) -> None:
+        self._changed_orphans.update(self.orphans)
+        self.orphans.clear()
+
+    def _forget_orphan(self, seq: int) -> None:
+        if self.orphans.pop(seq, None) is not None:
+            self._changed_orphans.add(seq)
+
+    def take_orphan_rows(self) -> Iterator[tuple[int, bytes | None]]:
+        """Orphans that changed; None: it is none any more."""
+        for seq in self._changed_orphans:
+            orphan = self.orphans.get(seq)
+            yield seq, json.dumps(orphan).encode() if orphan is not None else None
+        self._changed_orphans.clear()
 
     def _count_delivered(self, size: int) -> None:
         self.memory.delivered += 1
@@ -330,12 +357,13 @@ class Lane:
         theirs.backlog, theirs.backlog_bytes = theirs.backlog + mine.backlog, theirs.backlog_bytes + mine.backlog_bytes
         theirs.counted = max(theirs.counted, upto)
         theirs.reserved = max(theirs.reserved, mine.reserved)
-        theirs.orphans.update(mine.orphans)
+        other.orphans.update(self.orphans)
+        other._changed_orphans.update(self.orphans)
+        self._drop_orphans()
         other._found.update(self._found)
         other._found_to = max(other._found, default=0)
         other._known = max(other._known, self._known)
         mine.backlog = mine.backlog_bytes = 0
-        mine.orphans = {}
         mine.position = self.read_to = upto
         self._found.clear()
         self._entries.clear()
@@ -351,7 +379,7 @@ class Lane:
             if entry.reason == ARRIVED:
                 self._settled_hub = max(self._settled_hub, entry.hub_seq)
                 self._count_delivered(entry.weight)
-            memory.orphans.pop(str(entry.stored.seq), None)
+            self._forget_orphan(entry.stored.seq)
             if entry.reason != COUNTED:
                 self._leave_backlog(entry.stored.seq, entry.weight)
             self._around.settled(entry)

@@ -27,8 +27,6 @@ class Memory:
     """The hub's newest sequence that we know of: what we did is not before it."""
     reserved: int = 0
     """Nothing behind this sequence was ever sent."""
-    orphans: dict[str, list[object]] = dataclasses.field(default_factory=dict)
-    """Messages that may be at the hub and left the local stream meanwhile: sequence -> subject, size, time, reason."""
     spans: list[list[int]] | None = None
     """Of a lane of old messages: what it has to send, each behind the first sequence and up to the second."""
     backlog: int = 0
@@ -43,7 +41,8 @@ class Memory:
     delivered_bytes: int = 0
 
     def to_bytes(self) -> bytes:
-        return json.dumps(dataclasses.asdict(self), separators=(",", ":")).encode()
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps(values, separators=(",", ":")).encode()
 
     @classmethod
     def from_bytes(cls, row: bytes) -> "Memory":

@@ -1,9 +1,11 @@
 """What did not go, counted until a receipt of it is written: subject, reason, how many, how much, from where to where.
 
-Kept in one row with the positions, so that each message is counted once: produced = delivered + receipted + waiting.
+Each is a row, kept in one commit with the positions, so that each message is counted once: produced = delivered +
+receipted + waiting.
 """
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from leafnode.stream import times
@@ -35,9 +37,10 @@ class Tally:
 class Tallies:
     """All of one forward."""
 
-    def __init__(self, row: bytes = b"") -> None:
+    def __init__(self, rows: Iterable[bytes] = ()) -> None:
         self._kept: dict[tuple[str, str], Tally] = {}
-        for subject, reason, *numbers in json.loads(row) if row else []:
+        self._changed: set[tuple[str, str]] = set()
+        for subject, reason, *numbers in map(json.loads, rows):
             self._kept[subject, reason] = Tally(*numbers)
 
     def __len__(self) -> int:
@@ -49,20 +52,25 @@ class Tallies:
         if key not in self._kept and len(self._kept) >= TALLIES_MAX:
             key = (REST, reason)
         self._kept.setdefault(key, Tally()).add(seq, time, size)
+        self._changed.add(key)
 
     def add_many(self, reason: str, count: int, size: int, first_seq: int, last_seq: int) -> None:
         """Messages that are not known one by one."""
         tally = self._kept.setdefault((REST, reason), Tally())
+        self._changed.add((REST, reason))
         first = min(tally.first_seq, first_seq) if tally.count else first_seq
         tally.count, tally.bytes = tally.count + count, tally.bytes + size
         tally.first_seq, tally.last_seq = first, max(tally.last_seq, last_seq)
 
-    def to_row(self) -> bytes:
-        rows = [
-            [subject, reason, t.count, t.bytes, t.first_seq, t.last_seq, t.first_time, t.last_time]
-            for (subject, reason), t in self._kept.items()
-        ]
-        return json.dumps(rows, separators=(",", ":")).encode()
+    def take_rows(self) -> Iterator[tuple[str, bytes | None]]:
+        """Those that changed, by a key of their own; None: it is in a receipt."""
+        for subject, reason in self._changed:
+            tally = self._kept.get((subject, reason))
+            row = None
+            if tally is not None:
+                row = json.dumps([subject, reason, *(getattr(tally, name) for name in tally.__slots__)]).encode()
+            yield f"{reason}:{subject}", row
+        self._changed.clear()
 
     def total(self) -> int:
         """Messages counted and not yet in a receipt."""
@@ -71,6 +79,7 @@ class Tallies:
     def take_receipts(self, forward: str, stream: str) -> list[bytes]:
         """A receipt for each, and none are left."""
         receipts = [_receipt(forward, stream, *key, tally) for key, tally in self._kept.items()]
+        self._changed.update(self._kept)
         self._kept.clear()
         return receipts
 

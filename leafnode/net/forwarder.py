@@ -31,7 +31,8 @@ from leafnode.stream.stored import Stored
 from leafnode.stream.stream import Stream
 from leafnode.stream.stream_config import StreamConfig
 
-NOTE_SECONDS = 0.5  # between notes of how far it is: what a look at the hub costs at most after a crash
+NOTE_SECONDS = 10.0  # between notes of how far it is, if nothing else is committed: a look at the hub tells the rest
+JOIN_SECONDS = 0.5  # between notes in commits that happen anyway
 FAILED_SECONDS = 5.0  # until a forward that failed begins anew
 LOOK_SECONDS = 1.0  # between looks for a stream that does not exist yet, and at budgets
 READ_MESSAGES = 256
@@ -431,7 +432,8 @@ class Forwarder:
 
     def _before_commit(self) -> None:
         """A batch is closed: what was counted because of its changes belongs into it."""
-        if self.flow is not None and self.flow.soon:
+        flow = self.flow
+        if flow is not None and (flow.soon or (flow.changed and time.monotonic() >= self._noted + JOIN_SECONDS)):
             self._note()
 
     def _note(self) -> None:

@@ -1,11 +1,12 @@
 """A site that forwards to a hub over a link that can be harmed, and what has to be true at the hub afterwards."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
@@ -17,6 +18,7 @@ from tests.support.servers import Broker, jetstream, leafnode, stock_hub
 
 ARRIVE_SECONDS = 60
 DUPLICATES_SECONDS = 0.1  # the least that a stream can have: nothing may lean on it
+CONTROL = "$FWD.COPIES.site7"
 MakeHub = Callable[..., Broker]
 
 
@@ -123,3 +125,25 @@ async def make_stream(url: str, config: StreamConfig) -> None:
     client = await connect(url)
     await insist(lambda: client.jetstream(timeout=1).add_stream(config))
     await client.close()
+
+
+async def until(url: str, what: Any) -> Any:
+    """What `what(client)` gives once it is not empty."""
+    client = await connect(url)
+    try:
+        async with asyncio.timeout(ARRIVE_SECONDS):
+            while not (found := await insist(lambda: what(client))):
+                await asyncio.sleep(0.05)
+            return found
+    finally:
+        await client.close()
+
+
+async def receipts(url: str, total: int) -> list[dict[str, Any]]:
+    """The receipts at the hub once they tell of so many messages."""
+
+    async def look(client: Client) -> list[dict[str, Any]]:
+        found = [json.loads(copy.body) for copy in await copies(client, f"{CONTROL}.receipt")]
+        return found if sum(one["count"] for one in found) >= total else []
+
+    return list(await until(url, look))

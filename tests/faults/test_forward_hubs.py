@@ -4,7 +4,6 @@ Also what a site does with messages that cannot go: they are put aside, counted,
 """
 
 import asyncio
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,9 @@ from tests.faults.forwarding import (
     hub_config,
     linked,
     make_stream,
+    receipts,
     site_config,
+    until,
 )
 from tests.faults.load import connect, insist
 from tests.support.ports import free_port
@@ -33,29 +34,6 @@ from tests.support.proxy import Proxy
 from tests.support.servers import jetstream, leafnode, stock_hub
 
 SECONDS = 30
-CONTROL = "$FWD.COPIES.site7"
-
-
-async def until(url: str, what: Any) -> Any:
-    """What `what(client)` gives once it is not empty."""
-    client = await connect(url)
-    try:
-        async with asyncio.timeout(SECONDS):
-            while not (found := await insist(lambda: what(client))):
-                await asyncio.sleep(0.05)
-            return found
-    finally:
-        await client.close()
-
-
-async def receipts(url: str, total: int) -> list[dict[str, Any]]:
-    """The receipts at the hub once they tell of so many messages."""
-
-    async def look(client: Client) -> list[dict[str, Any]]:
-        found = [json.loads(copy.body) for copy in await copies(client, f"{CONTROL}.receipt")]
-        return found if sum(one["count"] for one in found) >= total else []
-
-    return list(await until(url, look))
 
 
 async def test_a_hub_that_is_a_leafnode(tmp_path: Path) -> None:

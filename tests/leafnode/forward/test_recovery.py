@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from leafnode.forward import record
+from leafnode.forward.lane import RESERVE
 from leafnode.forward.plan import SECOND, Destination, Forward, Window
 from tests.leafnode.forward.world import Hub, World
 
@@ -160,6 +161,29 @@ def test_the_fence_is_renewed_now_and_then(monkeypatch: pytest.MonkeyPatch) -> N
     assert sequences(world) == list(range(1, 101))
     fences = [one for one in world.hub.kept if one.subject.endswith("fence.default")]
     assert len(fences) >= 4
+
+
+def test_a_month_away_is_told_in_a_few_receipts_that_add_up() -> None:
+    """A message every five minutes from each of five senders; the stream has room for a thousand."""
+    world = World(replace(PLAIN, window=Window()))
+    publish(world, 20)
+    world.run()
+    world.cut()
+    for minute in range(0, 30 * 24 * 60, 25):
+        for sender in range(5):
+            world.publish(f"tele.pi{sender}")
+        while len(world.stream) > 1000:
+            world.drop()
+        world.now += 25 * 60 * SECOND
+        if minute % 5000 == 0:
+            world.crash()
+    assert sum(len(row) for row in world.rows.values()) < 5000 + 100 * RESERVE
+    world.run()
+    assert len(world.delivered()) + world.receipted() == world.produced == 20 + 30 * 24 * 60 // 5
+    assert len(world.receipts()) == 5
+    first, last = world.receipts()[0]["first_time"], world.receipts()[0]["last_time"]
+    assert first < last
+    assert sequences(world)[-1000:] == list(range(world.produced - 999, world.produced + 1))
 
 
 def test_a_purge_of_the_local_stream_is_receipted() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from leafnode.errors import StoreError
 from leafnode.store.sqlite import SqliteStore
+from leafnode.stream.journal import Journal, UpdateStream
 from tests.leafnode.store.test_contract import World
 
 
@@ -85,3 +86,33 @@ async def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(StoreError, match="99"):
         await SqliteStore.open(tmp_path / "leafnode.db")
+
+
+async def test_notes_are_kept_in_the_commit_of_what_they_are_about(tmp_path: Path) -> None:
+    journal = Journal()
+    store = await SqliteStore.open(tmp_path / "leafnode.db")
+    for notes in ({"a": b"1", "b": b"2"}, {"a": b"3", "b": None}):
+        journal.note("me", notes)
+        batch = journal.take()
+        assert batch is not None
+        await store.commit(batch)
+        journal.confirm(batch)
+    journal.note("another", {"a": b"x"})
+    lost = journal.take()
+    assert lost is not None
+    assert journal.fail(lost, "the disk is full") == []  # a note goes with its commit
+    assert journal.take() is None
+    await store.close()
+    again = await SqliteStore.open(tmp_path / "leafnode.db")
+    assert await again.notes("me") == {"a": b"3"}
+    assert await again.notes("another") == {}
+    await again.close()
+
+
+def test_a_batch_is_asked_about_before_it_leaves() -> None:
+    journal = Journal()
+    journal.before_take.append(lambda: journal.note("me", {"a": b"1"}))
+    journal.catalog(UpdateStream(1, b"{}"))
+    batch = journal.take()
+    assert batch is not None
+    assert batch.notes == {("me", "a"): b"1"}
