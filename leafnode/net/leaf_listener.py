@@ -12,7 +12,8 @@ from leafnode.net.link_endpoint import Limits, LinkEndpoint
 from leafnode.net.listening import peer_address
 from leafnode.route.auth import Arrival
 from leafnode.route.gate import Gate, Guest, permission_fields
-from leafnode.route.leaf import Leaf, LeafOptions
+from leafnode.route.leaf import Leaf
+from leafnode.route.leaf_options import LeafOptions
 from leafnode.route.verdict import Verdict
 
 LEAF_PROTO = 3  # version of the leaf protocol that INFO says

@@ -19,7 +19,8 @@ from leafnode.net.listening import BACKLOG, Sockets, port_of
 from leafnode.net.tls import ServerTls, TlsLayer, client_context
 from leafnode.net.uplink import Reports, Stored, Uplink
 from leafnode.route.account import Account
-from leafnode.route.leaf import Leaf, LeafOptions
+from leafnode.route.leaf import Leaf
+from leafnode.route.leaf_options import LeafOptions
 
 log = logging.getLogger("leafnode")
 

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, Protocol
 from leafnode.errors import ProtocolError
 from leafnode.route.account import Account
 from leafnode.route.auth import User
-from leafnode.route.leaf import CONTROL_LINE_FACTOR, Leaf, LeafOptions
+from leafnode.route.leaf import CONTROL_LINE_FACTOR, Leaf
+from leafnode.route.leaf_options import LeafOptions
 from leafnode.route.permissions import Permissions
 from leafnode.route.session import TOO_MANY_CONNECTIONS
 from leafnode.route.verdict import Verdict

@@ -23,7 +23,6 @@ cross in either direction. A consumer's delivery crosses as its deliver subject 
 acknowledgement reply by `@`.
 """
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -31,50 +30,26 @@ from typing import Any
 from leafnode.errors import ProtocolError
 from leafnode.route.account import Account
 from leafnode.route.auth import User
+from leafnode.route.crossing import NEVER_CROSS, Crossing, Permits, permits_of, subjects_of
 from leafnode.route.interest import LOOP_PREFIX, PLAIN, Interest
+from leafnode.route.leaf_options import LeafOptions
 from leafnode.route.mapping import DROPPED, Mapping
 from leafnode.route.message import Message, Subscription
 from leafnode.route.nudge import INBOX, Nudge
-from leafnode.route.subject import is_literal, is_subset, is_valid, matches, overlap
+from leafnode.route.subject import is_valid, matches
 from leafnode.wire import control
 from leafnode.wire.backlog import Backlog
 from leafnode.wire.control import CRLF, parse_leaf
 
 CONTROL_LINE_FACTOR = 16  # control lines on links may be so many times longer than a client's (nats-server)
-VERDICTS_MAX = 4096  # subjects whose permission to cross is remembered
 ACK_PREFIX = b"$JS.ACK."
 ACK_DOTS = 8  # dots in an acknowledgement subject before a glued subject can follow
-NEVER_CROSS = (b"$JS.API.>", b"$KV.>", b"$OBJ.>")
 EARLY = b".API.CONSUMER.>"  # end of the subject that is told before everything else
-PROTO = 1  # of links: no tracing of messages
 OURS = "leafnode"  # `git_commit` in the INFO of a leafnode
 LISTENER_FIELDS = {
     "leafnode_urls",
     "info_on_connect",
 }  # an INFO with neither is a client port's; `no_advertise` omits the first
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class LeafOptions:
-    """What this end is and wants; everything that CONNECT says."""
-
-    server_id: str
-    server_name: str
-    version: str
-    domain: str = ""
-    jetstream: bool = False
-    deny_imports: tuple[bytes, ...] = ()  # subjects not wanted from the hub
-    deny_exports: tuple[bytes, ...] = ()  # subjects not sent to the hub
-    loop_id: bytes = b""  # 22 characters, the same for the life of the server
-    isolate: bool = False  # the other side does not hear of the interest of leaves
-    request_isolation: bool = False  # ask the other side for the same
-    hub: bool = False  # we dial, and are the hub all the same
-    max_payload: int = 1024 * 1024  # bytes
-    max_control_line: int = 4096  # bytes, of a client
-
-
-Permits = tuple[tuple[bytes, ...] | None, tuple[bytes, ...]]
-"""What a user may do one way: allowed subjects (None: all), denied subjects."""
 
 
 class Leaf:
@@ -124,14 +99,9 @@ class Leaf:
         self._theirs: dict[tuple[bytes, bytes], Subscription] = {}
         self._ours = Interest()
         self._nudge: Nudge | None = None
-        own_api = (b"$JS." + options.domain.encode() + b".API.>",) if options.domain else ()
-        self._not_out = (*NEVER_CROSS, *own_api, *options.deny_exports)
-        self._not_in = (*NEVER_CROSS, *options.deny_imports)
-        self._may_go_out: dict[bytes, bool] = {}
-        self._may_come_in: dict[bytes, bool] = {}
-        self._may_be_sent: dict[bytes, bool] = {}
-        self._hub_takes: tuple[bytes, ...] | None = None  # `export` of the hub's INFO
-        self._hub_gives: tuple[bytes, ...] | None = None  # `import`
+        self._crossing = Crossing(
+            domain=options.domain, deny_imports=options.deny_imports, deny_exports=options.deny_exports
+        )
 
     # input -------------------------------------------------------------------------------------------------------
 
@@ -215,28 +185,8 @@ class Leaf:
             self.send_connect()
 
     def send_connect(self) -> None:
-        options = self.options
         nonce = str(self.remote.get("nonce", "")).encode()
-        fields: dict[str, object] = {
-            "version": options.version,
-            **self._credentials(nonce),
-            "server_id": options.server_id,
-            "name": options.server_name,
-            "cluster": options.server_name,
-            "headers": True,
-            "jetstream": options.jetstream,
-            "compress_mode": "not supported",
-            "remote_account": self.account.name,
-            "protocol": PROTO,
-        }
-        if options.domain:
-            fields["domain"] = options.domain
-        if options.deny_imports:
-            fields["deny_pub"] = [subject.decode() for subject in options.deny_imports]
-        if options.hub:
-            fields["is_hub"] = True
-        if options.request_isolation:
-            fields["isolate"] = True
+        fields = self.options.connect(self.account.name, self._credentials(nonce))
         self._say(b"CONNECT " + json.dumps(fields, separators=(",", ":")).encode() + CRLF)
         self._tell_early()
         if self.remote.get("info_on_connect") is True:
@@ -269,27 +219,20 @@ class Leaf:
         self._headers = options.get("headers") is True
         self.is_hub = options.get("is_hub") is not True
         self.isolated = self.isolated or options.get("isolate") is True
-        self._hub_gives, denied_in = may_send
-        self._hub_takes, denied_out = may_receive
-        refused = options.get("deny_pub")
-        self._not_in = (*self._not_in, *denied_in)
-        self._not_out = (*self._not_out, *denied_out, *_subjects(refused))
+        allowed, denied = may_receive
+        self._crossing.told(inward=may_send, outward=(allowed, (*denied, *subjects_of(options.get("deny_pub")))))
         self._begin()
 
     def _update(self, info: dict[str, Any]) -> None:
-        """A later INFO: limits may have changed."""
+        """A later INFO: limits may have changed. Who dialled us does not say what it may do."""
+        if self.accepted:
+            return
         self.remote.update(info)
         if info.get("connect_info") is True:
             self._take_permissions(info)
 
     def _take_permissions(self, info: dict[str, Any]) -> None:
-        self._hub_gives = _allowed(info.get("import"))
-        self._hub_takes = _allowed(info.get("export"))
-        self._not_in = (*self._not_in, *_denied(info.get("import")))
-        self._not_out = (*self._not_out, *_denied(info.get("export")))
-        self._may_go_out.clear()
-        self._may_come_in.clear()
-        self._may_be_sent.clear()
+        self._crossing.told(inward=permits_of(info.get("import")), outward=permits_of(info.get("export")))
 
     def _begin(self) -> None:
         """Both sides know each other: exchange interest."""
@@ -304,7 +247,7 @@ class Leaf:
             self._interest_changed(sub, added=True)
         self.settle()
         if not self.is_hub and self._may_be_sourced():
-            self._nudge = Nudge(self._introduction())
+            self._nudge = Nudge(self.options.introduction())
             self.ping()  # the answer comes after the hub's interest
         self.account.interest_listeners.append(self._interest_changed)
         self._on_up(self)
@@ -312,19 +255,6 @@ class Leaf:
     def _may_be_sourced(self) -> bool:
         """Whether the hub may have mirrors and sources of our streams, and needs to be told that we are back."""
         return self.options.jetstream and bool(self.options.domain) and self.remote.get("git_commit") != OURS
-
-    def _introduction(self) -> dict[str, object]:
-        options = self.options
-        return {
-            "server_id": options.server_id,
-            "server_name": options.server_name,
-            "version": options.version,
-            "proto": PROTO,
-            "cluster": options.server_name,
-            "domain": options.domain,
-            "headers": True,
-            "jetstream": options.jetstream,
-        }
 
     def _after_burst(self, nudge: Nudge) -> None:
         self._nudge = None
@@ -361,13 +291,7 @@ class Leaf:
         return not self.remote_cluster or self.remote_cluster != link.remote_cluster
 
     def _is_wanted(self, subject: bytes) -> bool:
-        """Whether the hub may and should send us what matches."""
-        if subject.startswith(LOOP_PREFIX):
-            return True
-        if any(is_subset(subject, denied) for denied in self._not_in):
-            return False
-        fits = overlap if self.is_hub else is_subset  # a hub may ask for more than it will get
-        return self._hub_gives is None or any(fits(subject, given) for given in self._hub_gives)
+        return self._crossing.is_wanted(subject, is_hub=self.is_hub)
 
     def _learn(self, subject: bytes, queue: bytes, weight: int) -> None:
         if subject == LOOP_PREFIX + self.options.loop_id:
@@ -376,9 +300,9 @@ class Leaf:
             raise ProtocolError(text, "Loop Detected")
         if not is_valid(subject):
             raise ProtocolError("Invalid Subscription")
-        if any(is_subset(subject, denied) for denied in self._not_out):
+        if self._crossing.outward.is_shut_for(subject):
             return
-        if not self._may_hear(subject):
+        if not self._crossing.may_hear(subject):
             if not self.is_hub:
                 return
             text = f'Permissions Violation for Subscription to "{subject.decode(errors="replace")}"'
@@ -395,13 +319,6 @@ class Leaf:
         sub.weight = max(weight, 1)
         self._theirs[key] = sub
         self.account.subscribe(sub)
-
-    def _may_hear(self, subject: bytes) -> bool:
-        """Whether the other side may subscribe; `$LDS` always may, wildcards are filtered at delivery."""
-        allowed = self._hub_takes
-        if allowed is None or subject.startswith(LOOP_PREFIX) or not is_literal(subject):
-            return True
-        return any(matches(pattern, subject) for pattern in allowed)
 
     def _unlearn(self, subject: bytes, queue: bytes) -> None:
         if self._nudge is not None:
@@ -425,7 +342,7 @@ class Leaf:
         self.in_msgs += 1
         self.in_bytes += op.size
         subject = op.subject
-        if not self._may(subject, self._may_come_in, self._not_in, self._hub_gives):
+        if not self._crossing.inward.open_to(subject):
             self._refuse(subject)
             return
         reply, shown = op.reply, subject
@@ -452,7 +369,7 @@ class Leaf:
 
     def forward(self, message: Message, to: bytes, queues: Sequence[bytes], *, plain: bool) -> bool:
         """Send one message up; False if it may not cross."""
-        if self.closing or not self._may(to, self._may_go_out, self._not_out, self._hub_takes):
+        if self.closing or not self._crossing.outward.open_to(to):
             return False
         self._carry(message, to, queues)
         return True
@@ -461,8 +378,7 @@ class Leaf:
         """Send a message of the broker itself: `deny_exports` is about what others publish. False if the hub's rules
         or the domains forbid it.
         """
-        denied = tuple(subject for subject in self._not_out if subject not in self.options.deny_exports)
-        if self.closing or not self._may(message.subject, self._may_be_sent, denied, self._hub_takes):
+        if self.closing or not self._crossing.broker.open_to(message.subject):
             return False
         self._carry(message, message.subject, ())
         return True
@@ -497,19 +413,6 @@ class Leaf:
     def deliver(self, sub: Subscription, message: Message, to: bytes) -> bool:
         """As any sink; the account uses `forward`, which also carries the queues."""
         return self.forward(message, to, (sub.queue,) if sub.queue else (), plain=not sub.queue)
-
-    def _may(
-        self, subject: bytes, verdicts: dict[bytes, bool], denied: tuple[bytes, ...], allowed: tuple[bytes, ...] | None
-    ) -> bool:
-        verdict = verdicts.get(subject)
-        if verdict is None:
-            verdict = not any(matches(pattern, subject) for pattern in denied)
-            if verdict and allowed is not None:
-                verdict = any(matches(pattern, subject) for pattern in allowed)
-            if len(verdicts) >= VERDICTS_MAX:
-                verdicts.clear()
-            verdicts[subject] = verdict
-        return verdict
 
     # output ------------------------------------------------------------------------------------------------------
 
@@ -574,19 +477,6 @@ def _json(text: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ProtocolError(reason="INFO is not an object")
     return value
-
-
-def _allowed(permission: object) -> tuple[bytes, ...] | None:
-    listed = permission.get("allow") if isinstance(permission, dict) else None
-    return tuple(str(subject).encode() for subject in listed) if isinstance(listed, list) and listed else None
-
-
-def _denied(permission: object) -> tuple[bytes, ...]:
-    return _subjects(permission.get("deny") if isinstance(permission, dict) else None)
-
-
-def _subjects(listed: object) -> tuple[bytes, ...]:
-    return tuple(str(subject).encode() for subject in listed) if isinstance(listed, list) else ()
 
 
 def _nothing() -> None:

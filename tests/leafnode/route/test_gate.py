@@ -7,7 +7,8 @@ import pytest
 
 from leafnode.route.account import Account
 from leafnode.route.gate import Gate, Guest, permission_fields
-from leafnode.route.leaf import Leaf, LeafOptions
+from leafnode.route.leaf import Leaf
+from leafnode.route.leaf_options import LeafOptions
 from leafnode.route.permissions import Permissions
 from tests.leafnode.route.host import FakeHost, said
 
@@ -174,3 +175,14 @@ def test_what_a_leaf_refuses_is_not_sent_to_it() -> None:
     client.receive(b"PUB noise.1 1\r\nx\r\nPUB news 1\r\ny\r\n")
     assert text(leaf) == b"LMSG news 1\r\ny\r\n"
     assert said(client) == b""
+
+
+def test_an_accepted_leaf_does_not_say_what_it_may_do() -> None:
+    host = FakeHost()
+    leaf = FakeDoor(host.account, Permissions(publish_allow=(b"up.>",))).link()
+    client = host.client()
+    client.receive(b"SUB > 1\r\n")
+    leaf.receive(b'INFO {"connect_info":true,"name":"other","export":{},"import":{}}\r\nLMSG secret 1\r\nx\r\n')
+    assert said(client) == b""
+    assert leaf.closing
+    assert leaf.remote["name"] == "leaf"

@@ -4,7 +4,8 @@ import dataclasses
 import json
 
 from leafnode.route.account import Account
-from leafnode.route.leaf import Leaf, LeafOptions, unglue
+from leafnode.route.leaf import Leaf, unglue
+from leafnode.route.leaf_options import LeafOptions
 from leafnode.route.mapping import Mapping
 from leafnode.route.message import Message
 from tests.leafnode.route.host import FakeHost, said
@@ -282,3 +283,16 @@ def test_a_leafnode_hub_is_not_told_what_it_sees() -> None:
     text(leaf)
     leaf.receive(b"LS+ $JSC.R.lost\r\nPONG\r\n")
     assert text(leaf) == b""
+
+
+def test_later_permissions_replace_earlier_ones() -> None:
+    host = FakeHost()
+    leaf = link(host.account, admitted=b'INFO {"connect_info":true,"export":{"deny":["a"]}}\r\n')
+    leaf.receive(b"LS+ >\r\n")
+    text(leaf)
+    client = host.client()
+    client.receive(b"PUB a 0\r\n\r\n")
+    assert text(leaf) == b""
+    leaf.receive(b'INFO {"connect_info":true,"export":{"deny":["b"]}}\r\n')
+    client.receive(b"PUB a 0\r\n\r\nPUB b 0\r\n\r\n")
+    assert text(leaf) == b"LMSG a 0\r\n\r\n"
