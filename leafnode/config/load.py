@@ -123,12 +123,16 @@ def _tags(value: Value, notes: Notes) -> tuple[str, ...]:
     return tuple(tag.strip() for words in texts(value, notes) for tag in words.split(",") if tag.strip())
 
 
+RAFT_FLAGS = frozenset({"js_raft_delete_range"})
+"""Of nats-server's feature flags those about replicas, which may be on or off as there are none."""
+
+
 def _feature_flags(value: Value, notes: Notes) -> dict[str, bool]:
-    """Names of behaviour that nats-server lets one choose: here only what is off can be chosen."""
+    """Names of behaviour that nats-server lets one choose: here what is off, and what is about replicas."""
     if not isinstance(value.data, dict):
         raise wrong(value, "'feature_flags' must be a block")
     found = {name: flag(item, notes) for name, item in value.data.items()}
-    if on := sorted(name for name, is_on in found.items() if is_on):
+    if on := sorted(name for name, is_on in found.items() if is_on and name not in RAFT_FLAGS):
         raise wrong(value, f"leafnode does not have the features {', '.join(on)}: remove them from 'feature_flags'")
     return found
 

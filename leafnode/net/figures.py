@@ -17,9 +17,10 @@ from leafnode.net import accountz, connz, forwardz, jsz, metrics, sockets
 from leafnode.net.links import Links, LinkView
 from leafnode.net.metrics import Sample
 from leafnode.net.monitor import Answer, BadRequest, Exposition, Json, Route
-from leafnode.net.questions import Accountz, Accstatz, Connz, Healthz, Jsz, Leafz, Nothing, Options, Subsz
+from leafnode.net.questions import Accountz, Accstatz, Connz, Healthz, Ipqueuesz, Jsz, Leafz, Nothing, Options, Subsz
 from leafnode.net.server import ClientHost
 from leafnode.net.sockets import TRAFFIC, Row
+from leafnode.net.stacks import stacks
 from leafnode.net.varz import JetStreamFigures, Snapshot, Traffic, rfc3339, varz
 from leafnode.route.account import Account
 from leafnode.route.session import Session
@@ -90,6 +91,7 @@ class Figures:
             "ACCSTATZ": Endpoint("/accstatz", Accstatz, self.accstatz),
             "JSZ": Endpoint("/jsz", Jsz, self.jsz),
             "HEALTHZ": Endpoint("/healthz", Healthz, self.healthz),
+            "IPQUEUESZ": Endpoint("/ipqueuesz", Ipqueuesz, self.ipqueuesz),
         }
 
     def routes(self) -> dict[str, Route]:
@@ -99,6 +101,8 @@ class Figures:
         found["/healthz"] = self._healthz_page
         found["/forwardz"] = lambda _query: (200, self.forwardz())
         found["/linkz"] = lambda _query: (200, self.linkz())
+        found["/raftz"] = lambda _query: (404, "No Raft nodes registered")
+        found["/stacksz"] = lambda _query: (200, stacks())
         found["/metrics"] = lambda _query: (200, Exposition(metrics.exposition(self.samples())))
         return found
 
@@ -176,6 +180,16 @@ class Figures:
             store_wrong=running.storage.trouble if running.storage else "",
             jetstreams=running.jetstreams,
         )
+
+    def ipqueuesz(self, asked: Ipqueuesz) -> Answer:
+        """What waits inside of the server; here that is only what is on its way to the disk."""
+        storage = self._running.storage
+        queues = {"JetStream journal": storage.journal.backlog[0]} if storage is not None else {}
+        return 200, {
+            name: {"pending": pending}
+            for name, pending in queues.items()
+            if (pending or asked.all) and asked.filter in name
+        }
 
     def _cpu_percent(self) -> float:
         wall, cpu = time.monotonic(), time.process_time()

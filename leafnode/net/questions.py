@@ -168,6 +168,14 @@ class Healthz(Options):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Ipqueuesz(Options):
+    all: bool = False
+    """Empty queues, too."""
+    filter: str = _option("", http="queues")
+    """Part of a name."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFilter(Options):
     """Which servers a request to all is for; it is no error to be another one."""
 

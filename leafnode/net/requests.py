@@ -126,8 +126,8 @@ class Requests:
             return None
         if word == "STATSZ":
             return {"server": server, "statsz": self._figures.statsz()}
-        if word in ("IPQUEUESZ", "RAFTZ"):
-            return {"server": server, "data": {}}  # neither exists here
+        if word == "RAFTZ":
+            return {"server": server, "data": {}}  # there is no Raft here
         end = self._figures.endpoints[word]
         status, body = end.answer(end.options.from_json(request.body))
         if word == "HEALTHZ" and isinstance(body, dict):

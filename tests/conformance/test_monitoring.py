@@ -65,6 +65,7 @@ PAGES = [
     "/healthz?js-enabled-only=1",
     "/healthz?js-server-only=true",
     "/healthz?account=A&stream=S&consumer=C",
+    "/ipqueuesz",
 ]
 SAME_WORDS = [  # status and body are the same to the letter
     "/connz?sort=bad",
@@ -80,6 +81,9 @@ SAME_WORDS = [  # status and body are the same to the letter
     "/healthz?account=A&stream=S&consumer=NONE",
     "/healthz?account=NOBODY&stream=S",
     "/healthz?stream=S",
+    "/raftz",
+    "/ipqueuesz?all=x",
+    "/ipqueuesz?queues=none",
 ]
 
 
@@ -253,6 +257,15 @@ def test_our_own_metrics(sites: dict[str, Site]) -> None:
     assert samples['leafnode_stream_messages{account="A",stream="S"}'] == "1"
     assert samples['leafnode_consumer_pending{account="A",stream="S",consumer="C"}'] == "1"
     assert float(samples["leafnode_process_resident_memory_bytes"]) > 1e6
+
+
+def test_what_waits_and_what_runs_is_shown(sites: dict[str, Site]) -> None:
+    site = sites["leafnode"]
+    assert site.json("/ipqueuesz?all=1") == {"JetStream journal": {"pending": 0}}
+    status, text = site.get("/stacksz")
+    assert status == 200
+    assert "thread MainThread:" in text
+    assert "task storage:" in text
 
 
 def test_links_are_listed(tmp_path: Path) -> None:
