@@ -205,6 +205,7 @@ def _stage(stream: "Stream", draft: Draft, staged: Staged, *, is_schedule: bool)
 def _check_staged_limits(stream: "Stream", draft: Draft, staged: Staged) -> None:
     check_guard(stream, draft.subject, len(draft.headers), len(draft.payload))
     config, contents = stream.config, stream.contents
+    check_room(stream, staged.bytes)
     if config.discard != "new":
         return
     if 0 < config.max_msgs < contents.messages + sum(staged.messages.values()):
@@ -344,6 +345,16 @@ def check_rollup_ready(stream: "Stream", draft: Draft) -> None:
         stream.retention.check_rolls_up(draft.subject, draft.wishes.rollup)
 
 
+def check_room(stream: "Stream", size: int) -> None:
+    """Whether the account may keep so much more.
+
+    Raises:
+        ApiError: 10002.
+    """
+    if not stream.usage.has_room(stream.unreported + size):
+        raise faults.fault(faults.RESOURCES_EXCEEDED)
+
+
 def check_limits(stream: "Stream", subject: bytes, headers: int, payload: int) -> None:
     """With discard new, what does not fit is refused; a subject at its own limit makes room by itself.
 
@@ -352,6 +363,8 @@ def check_limits(stream: "Stream", subject: bytes, headers: int, payload: int) -
     """
     check_guard(stream, subject, headers, payload)
     config, contents = stream.config, stream.contents
+    if stream.usage.is_near:
+        check_room(stream, stream.size_of(len(subject), headers, payload))
     if config.discard != "new":
         return
     entry = contents.subjects.get(subject)

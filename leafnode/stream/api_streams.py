@@ -152,8 +152,8 @@ class StreamApi:
     # what there is -----------------------------------------------------------------------------------------------
 
     def info(self, request: Request) -> None:
-        asked = schema.parse(request.body, _INFO) if request.body.strip() else {}
         stream = self._js.stream(request.tokens[0])
+        asked = schema.parse(request.body, _INFO) if request.body.strip() else {}
         offset = max(0, asked.get("offset", 0))
         page: dict[str, object] = {"total": 0, "offset": 0, "limit": 0}
         subjects: dict[str, int] | None = None

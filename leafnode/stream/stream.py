@@ -178,7 +178,7 @@ class Stream:
             headers
             or not self._simple
             or self.suspended
-            or self.usage.is_over
+            or self.usage.is_near
             or self.lookups.queue
             or self.guard is not None
             or reply.endswith(FAST_SUFFIX)
@@ -486,6 +486,11 @@ class Stream:
         self.tail.close(changes)
         self._report_usage(contents.bytes)
         contents.age_gone()
+
+    @property
+    def unreported(self) -> int:
+        """Bytes that came since `usage` heard of this stream."""
+        return self.contents.bytes - self._reported
 
     def _report_usage(self, bytes_now: int) -> None:
         self.usage.change(bytes_now - self._reported)

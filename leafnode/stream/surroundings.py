@@ -32,13 +32,18 @@ class Limits:
     """Name of the tier that these are of, for who asks; empty: they are not by tier."""
 
 
+NEAR_BYTES = 16 << 20  # more than what may be on its way to the disk
+
+
 class Usage:
     """Bytes that one kind of storage holds, against its limit (-1: none)."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self.bytes = 0
+        self.bytes = 0  # as of the last batch that was taken to the disk
         self.is_over = False
+        self.is_near = False  # so near to the limit that each message is weighed
+        self.change(0)
 
     def take_limit(self, limit: int) -> None:
         """From now on; what is kept already stays."""
@@ -48,6 +53,10 @@ class Usage:
     def change(self, by: int) -> None:
         self.bytes += by
         self.is_over = 0 <= self._limit <= self.bytes
+        self.is_near = 0 <= self._limit <= self.bytes + NEAR_BYTES
+
+    def has_room(self, more: int) -> bool:
+        return self._limit < 0 or self.bytes + more <= self._limit
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

@@ -1,9 +1,12 @@
 """Lists and their pages, details, purges, deletions and required levels: the raw answers of both servers."""
 
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
+from tests.conformance.conftest import MAKERS
 from tests.conformance.side_by_side import Step, differences
-from tests.support.servers import Broker
+from tests.support.servers import Broker, jetstream
 
 PAGES: list[Any] = [
     None,
@@ -93,3 +96,51 @@ async def test_required_levels(pair: list[Broker]) -> None:
         for verb, body in requests
     ]
     await differences(pair, [*steps, ("STREAM.DELETE.L", None)])
+
+
+ACCOUNT = """accounts { A {
+    users: [{user: a, password: a}]
+    jetstream { max_mem: 2000, max_file: 5000, max_streams: 3, max_consumers: 2, memory_max_stream_bytes: 1500,
+        store_max_stream_bytes: 3000, max_ack_pending: 50 }
+} }
+no_auth_user: a"""
+
+
+async def test_limits_of_an_account(tmp_path: Path) -> None:
+    """Reserved and used bytes, numbers of streams and of consumers, and what INFO says of them."""
+
+    def create(name: str, **config: Any) -> Step:
+        return (f"STREAM.CREATE.{name}", {"name": name, "subjects": [f"{name.lower()}.>"], **config})
+
+    def update(name: str, **config: Any) -> Step:
+        return (f"STREAM.UPDATE.{name}", {"name": name, "subjects": [f"{name.lower()}.>"], **config})
+
+    steps: list[Step] = [
+        ("INFO", None),
+        *[create("A", max_bytes=size) for size in (4000, 3000)],
+        *[create("B", max_bytes=size) for size in (2500, 2000)],
+        *[create("M", storage="memory", max_bytes=size) for size in (1600, 1500)],
+        create("X"),
+        update("A", max_bytes=3001),
+        update("B", max_bytes=2500),
+        update("B", max_bytes=100),
+        ("STREAM.DELETE.B", None),
+        create("C", max_consumers=5),
+        create("C"),
+        *[("PUB c.1", "x" * 900)] * 7,
+        *[("PUB a.1", "x" * 900)] * 2,
+        *[("PUB m.1", "x" * 700)] * 4,
+        ("INFO", None),
+        *[(f"STREAM.INFO.{name}", None) for name in "ACM"],
+        ("STREAM.PURGE.C", None),
+        ("PUB c.1", "x"),
+        ("STREAM.INFO.zz", "x"),
+        ("INFO", {"x": 1}),
+        ("INFO", None),
+    ]
+    with ExitStack() as stack:
+        limited = [
+            stack.enter_context(make(tmp_path / name, config=f"{jetstream(tmp_path / name)}\n{ACCOUNT}"))
+            for name, make in MAKERS.items()
+        ]
+        await differences(limited, steps)
