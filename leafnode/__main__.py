@@ -45,6 +45,10 @@ def _program(argv0: str) -> str:
 
 
 def _run(program: str, args: list[str]) -> int:
+    if args[:1] == ["check"]:
+        from leafnode import checking
+
+        return checking.main(args[1:])
     from leafnode.config import flags
 
     if args[:1] == ["status"]:

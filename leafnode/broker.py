@@ -20,7 +20,7 @@ from leafnode.access import authenticator, leaf_admission, websocket_authenticat
 from leafnode.accounts import limits_of, mappings_of
 from leafnode.base.notify import Notifier
 from leafnode.config.options import GLOBAL_ACCOUNT, AccountConfig, Config, JetStreamConfig
-from leafnode.errors import LeafnodeError
+from leafnode.errors import DamagedError, LeafnodeError
 from leafnode.imports import Imports, no_tokens
 from leafnode.net.figures import Figures
 from leafnode.net.links import Links
@@ -75,6 +75,7 @@ class Broker:
         self._attaching = asyncio.Lock()
         self._reloads: set[asyncio.Task[str]] = set()
         self._storing: asyncio.Task[None] | None = None
+        self._mending: asyncio.Task[None] | None = None
         self._listener: asyncio.Server | None = None
         self.websocket: WebsocketListener | None = None
         self.system: SystemAccount | None = None
@@ -174,7 +175,10 @@ class Broker:
         """Returns when clients are welcome. Raises LeafnodeError when it cannot be done."""
         storage = await self.open_store(self.config.jetstream)
         if storage is not None:
-            await self.start_jetstream(storage)
+            try:
+                await self.start_jetstream(storage)
+            except DamagedError:  # met while it was read; it is marked, and salvaged now
+                await self._mend_store()
         if self.system is not None:
             self.system.start()
             self.clients.watcher = self.links.watcher = self.system
@@ -183,6 +187,13 @@ class Broker:
             self._start_tenants(self.tenants)
             self._watching = asyncio.create_task(self.tenants.watch(), name="tenants")
         await self._listen()
+        self._start_forwarders()
+        await self.links.start(self._sockets)
+        await self._start_monitor()
+        self._sockets.close_rest()
+        log.info("Server is ready")
+
+    def _start_forwarders(self) -> None:
         if self.storage is not None and self.config.forwards:
             from leafnode.net.forwarder import Forwarders
 
@@ -195,10 +206,6 @@ class Broker:
                 store_dir=self.store_dir,
                 server=self.server_name,
             )
-        await self.links.start(self._sockets)
-        await self._start_monitor()
-        self._sockets.close_rest()
-        log.info("Server is ready")
 
     def _start_tenants(self, tenants: "Tenants") -> None:
         from leafnode.net.account_claims import ClaimsRequests
@@ -226,7 +233,12 @@ class Broker:
         storage.set_on_room(self.clients.on_room)
         self._storing = asyncio.create_task(storage.run(), name="storage")
         self._storing.add_done_callback(self._on_storage_end)
-        log.info("JetStream store: %s (fsync before acknowledgement)", self.store_dir)
+        if self.config.jetstream.sync == "always":
+            log.info("JetStream store: %s (fsync before acknowledgement)", self.store_dir)
+        else:
+            log.warning(
+                "JetStream store: %s (sync: normal: a power cut may take acknowledged messages)", self.store_dir
+            )
 
     async def _close_store(self) -> None:
         """What was accepted is on disk then."""
@@ -306,10 +318,31 @@ class Broker:
 
     def _on_storage_end(self, task: asyncio.Task[None]) -> None:
         """Without its writer a broker would take messages that it cannot keep: better to end and be restarted."""
-        if not task.cancelled() and task.exception() is not None:
-            log.critical("the store's writer failed: %r", task.exception(), exc_info=task.exception())
-            self.failed = True
-            self.on_failure()
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, BaseExceptionGroup) and error.subgroup(DamagedError) is not None:
+            self._mending = asyncio.create_task(self._mend_store(), name="salvage")
+        elif error is not None:
+            self._fail_store(error)
+
+    def _fail_store(self, error: BaseException) -> None:
+        log.critical("the store's writer failed: %r", error, exc_info=error)
+        self.failed = True
+        self.on_failure()
+
+    async def _mend_store(self) -> None:
+        """The file is damaged: close it, have it salvaged, go on. Clients stay; JetStream is away meanwhile."""
+        try:
+            if self.forwarders is not None:
+                await self.forwarders.stop()
+            await self._close_store()
+            await self.attach_jetstream(self.config)
+            storage = await self.open_store(self.config.jetstream)
+            if storage is not None:
+                await self.start_jetstream(storage)
+            if self._listener is not None:  # else `start` comes to it
+                self._start_forwarders()
+        except LeafnodeError as error:
+            self._fail_store(error)
 
     async def _listen(self) -> None:
         config = self.config
@@ -459,7 +492,7 @@ class Broker:
             await self.monitor.close()
         if self.system is not None:
             self.system.shutdown()
-        for task in (*self._reloads, self._beating, self._watching):
+        for task in (*self._reloads, self._beating, self._watching, self._mending):
             if task is not None:
                 task.cancel()
         if self.forwarders is not None:

@@ -5,6 +5,7 @@ LeafnodeError
     ConfigError          the configuration cannot be used: refuse to start
     TrustError           a JWT, or who shows it, is not trusted: turn the client away
     StoreError           the store failed: stop acknowledging
+        DamagedError     the file is damaged: salvage what can be read, then go on
     ApiError             a JetStream API request failed: answer with its code
 """
 
@@ -36,6 +37,10 @@ class TrustError(LeafnodeError):
 
 class StoreError(LeafnodeError):
     """The disk did not take it. Nothing of the batch was kept."""
+
+
+class DamagedError(StoreError):
+    """What the disk gives back is not what was written. The text says where that was found."""
 
 
 class ApiError(LeafnodeError):

@@ -18,7 +18,12 @@ NS_PER_S = 1_000_000_000
 async def open_storage(folder: Path, config: JetStreamConfig) -> Storage:
     """Raises LeafnodeError when it cannot be used."""
     try:
-        return await Storage.open(folder, journal=journal(config))
+        return await Storage.open(
+            folder,
+            journal=journal(config),
+            synchronous="FULL" if config.sync == "always" else "NORMAL",
+            min_free=config.min_free_store,
+        )
     except StoreError as error:
         raise LeafnodeError(f"Can't start JetStream: {error}") from error
 

@@ -268,7 +268,7 @@ def _cluster(config: Config, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def help_text() -> str:
     """What `--help` prints."""
-    lines = ["Usage: leafnode [options]"]
+    lines = ["Usage: leafnode [options]", "       leafnode check --help    look for damage in a store"]
     for title, flags in GROUPS.items():
         lines += ["", f"{title}:"]
         for flag in flags:

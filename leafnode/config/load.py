@@ -21,6 +21,7 @@ from leafnode.config.options import (
     Config,
     JetStreamConfig,
     JetStreamLimits,
+    Sync,
     TlsConfig,
 )
 from leafnode.config.section import (
@@ -68,10 +69,13 @@ def _jetstream_limits(value: Value, notes: Notes) -> JetStreamLimits:
     return JetStreamLimits(**JETSTREAM_LIMITS.read(value, notes))
 
 
-def _sync_interval(value: Value, notes: Notes) -> None:
-    """Any interval is kept: leafnode syncs before every acknowledgement. Checked for form only."""
+def _sync_interval(value: Value, notes: Notes) -> Sync:
+    """Any interval is surpassed: leafnode syncs before every acknowledgement, unless told `normal`."""
+    if value.data == "normal":
+        return "normal"
     if value.data != "always":
         duration(value, notes)
+    return "always"
 
 
 JETSTREAM = Table(
@@ -82,7 +86,8 @@ JETSTREAM = Table(
         "domain": ("domain", text),
         "max_memory_store|max_mem_store|max_mem|max_memory": ("max_memory_store", store_size),
         "max_file_store|max_file": ("max_file_store", store_size),
-        "sync_interval|sync": ("ignored", _sync_interval),
+        "sync_interval|sync": ("sync", _sync_interval),
+        "min_free_store": ("min_free_store", store_size),
         "limits": ("limits", _jetstream_limits),
         "max_buffered_msgs": ("max_buffered_msgs", buffered),
         "max_buffered_size": ("max_buffered_size", buffered),

@@ -220,6 +220,9 @@ class AccountConfig:
     default_permissions: PermissionsConfig | None = None
 
 
+Sync = Literal["always", "normal"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JetStreamLimits:
     """`jetstream { limits { … } }`; -1 = nats-server's own default, 0 where zero is meant."""
@@ -242,6 +245,10 @@ class JetStreamConfig:
     """Bytes of memory streams; -1 = what the machine has."""
     max_file_store: int = UNLIMITED
     """Bytes of file streams; -1 = what the disk has."""
+    min_free_store: int = 0
+    """Bytes of the store's file system that are left free: below, messages are refused."""
+    sync: Sync = "always"
+    """`normal`: acknowledged before it is on disk; a power cut may take the last moments."""
     limits: JetStreamLimits = JetStreamLimits()
     max_buffered_msgs: int = UNLIMITED
     """Messages a stream takes before they are on disk; -1 = the stream's own bound."""

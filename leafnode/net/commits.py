@@ -12,7 +12,7 @@ import contextlib
 import logging
 from functools import partial
 
-from leafnode.errors import StoreError
+from leafnode.errors import DamagedError, StoreError
 from leafnode.store.memory import MemoryStore
 from leafnode.store.reserve import Reserve
 from leafnode.store.sqlite import SqliteStore
@@ -92,6 +92,9 @@ class Commits:
     def _ended(self, batch: Batch, error: StoreError | None) -> None:
         """The writer's thread is done with a batch."""
         self._busy = False
+        if isinstance(error, DamagedError):
+            self._break(error)
+            return
         if error is not None:
             self._refused = batch, error
             self._trouble.set()
@@ -140,6 +143,9 @@ class Commits:
             await self._log_grew.wait()
             await self._disk.checkpoint()
             self._log_grew.clear()
+            if not self.is_full and self._reserve.is_short():
+                log.error("store leaves less free than min_free_store and refuses messages")
+                self._hold()
 
     async def _recover_forever(self) -> None:
         while True:
@@ -161,13 +167,17 @@ class Commits:
         self.write_failures += 1
         if not self.is_full:
             log.error("store refuses messages error=%s", error)
-        self.is_full = True
         await asyncio.to_thread(self._reserve.release)
         await self._disk.shorten()
-        for jetstream in self._jetstreams:
-            jetstream.hold(NO_SPACE)
+        self._hold()
         for stream in self._journal.fail(batch, str(error)):
             await self._restore(stream)
+
+    def _hold(self) -> None:
+        self.is_full = True
+        for jetstream in self._jetstreams:
+            jetstream.hold(NO_SPACE)
+        self._trouble.set()  # from now on space is looked for
 
     async def _restore(self, stream: Stream) -> None:
         store = self._memory if self._memory.holds(stream.id) else self._disk

@@ -330,7 +330,10 @@ class Figures:
     def jsz(self, asked: Jsz) -> Answer:
         running = self._running
         totals = self._jetstream()
-        return 200, jsz.jsz(running.server_id, time.time_ns(), asked, running.config, totals, running.jetstreams)
+        body = jsz.jsz(running.server_id, time.time_ns(), asked, running.config, totals, running.jetstreams)
+        if running.storage is not None:
+            body |= jsz.store(running.config, running.storage.damaged_messages, running.storage.salvaged)
+        return 200, body
 
     def jetstream_of(self, name: str, asked: Jsz) -> dict[str, Any] | None:
         """An account's part; None: it has no JetStream."""
@@ -405,6 +408,8 @@ class Figures:
         messages, size = storage.journal.backlog
         yield Sample("leafnode_store_write_failures_total", storage.write_failures)
         yield Sample("leafnode_store_lost_messages_total", storage.journal.lost_messages)
+        yield Sample("leafnode_store_damaged_messages_total", storage.damaged_messages)
+        yield Sample("leafnode_store_salvaged", storage.salvaged is not None)
         yield Sample("leafnode_store_refuses", bool(storage.trouble))
         yield Sample("leafnode_journal_messages", messages)
         yield Sample("leafnode_journal_bytes", size)

@@ -562,3 +562,5 @@ class Forwarders:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        self.all.clear()

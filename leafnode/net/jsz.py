@@ -67,6 +67,18 @@ def jsz(
     return body | {"total": len(jetstreams)}
 
 
+def store(config: Config, damaged_messages: int, salvaged: dict[str, Any] | None) -> dict[str, Any]:
+    """What is not as it should be with the file (ours alone; nothing where there is nothing to say)."""
+    shown: dict[str, Any] = {}
+    if config.jetstream.sync != "always":
+        shown["sync"] = config.jetstream.sync
+    if damaged_messages:
+        shown["damaged_messages"] = damaged_messages
+    if salvaged is not None:
+        shown["salvaged"] = salvaged
+    return {"store": shown} if shown else {}
+
+
 def _page(asked: Jsz, jetstreams: "Mapping[str, JetStream]") -> list[str]:
     """Names of the accounts that are shown in detail."""
     if asked.acc:

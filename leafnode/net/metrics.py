@@ -49,6 +49,8 @@ METRICS: dict[str, Metric] = {
     "leafnode_store_lost_messages_total": Metric(
         "counter", "messages acknowledged before their commit (persist_mode async) that the disk then refused"
     ),
+    "leafnode_store_damaged_messages_total": Metric("counter", "messages found damaged and taken out"),
+    "leafnode_store_salvaged": Metric("gauge", "1 if the store was damaged when it was opened, and was salvaged"),
     "leafnode_store_refuses": Metric("gauge", "1 while messages are refused because they cannot be stored"),
     "leafnode_journal_messages": Metric("gauge", "messages accepted but not yet on the disk"),
     "leafnode_journal_bytes": Metric("gauge", "their bytes"),

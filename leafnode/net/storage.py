@@ -17,11 +17,15 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from leafnode.base import files, nuid
+from leafnode.base.sqlite import Synchronous
 from leafnode.errors import StoreError
 from leafnode.net.commits import Commits
 from leafnode.route.account import Account
+from leafnode.store import FILE_NAME, LOCK_NAME, RESERVE_NAME
+from leafnode.store.base import Damaged
 from leafnode.store.memory import MemoryStore
 from leafnode.store.reserve import Reserve
 from leafnode.store.sqlite import SqliteStore
@@ -32,9 +36,6 @@ from leafnode.stream.surroundings import Limits, Surroundings
 
 log = logging.getLogger(__name__)
 
-FILE_NAME = "leafnode.db"
-RESERVE_NAME = "leafnode.reserve"
-LOCK_NAME = "leafnode.lock"
 SLEEP_SECONDS = 5.0  # a timer's longest sleep: a clock that was set forward is noticed after it
 
 
@@ -60,6 +61,7 @@ class Storage:
         self._jetstreams: list[JetStream] = []
         self._questions = asyncio.Event()
         self._deadline = asyncio.Event()
+        self.damaged_messages = 0  # found damaged since the start, and taken out of their streams
         self.journal = journal
         self._commits = Commits(self.journal, disk, self._memory, reserve, self._jetstreams)
 
@@ -69,10 +71,13 @@ class Storage:
         store_dir: Path,
         *,
         journal: Journal | None = None,
+        synchronous: Synchronous = "FULL",
+        min_free: int = 0,
         now_ns: Callable[[], int] = time.time_ns,
         new_id: Callable[[], str] = nuid.new,
     ) -> "Storage":
-        """Open or create the file in a folder. `journal`: one with bounds of its own.
+        """Open or create the file in a folder. `journal`: one with bounds of its own; `min_free`: bytes of
+        the file system that are left free.
 
         Raises:
             StoreError: it cannot be used; says why and what to do.
@@ -80,14 +85,16 @@ class Storage:
         _make(store_dir)
         lock = _hold(store_dir)
         try:
-            disk = await SqliteStore.open(store_dir / FILE_NAME)
+            disk = await SqliteStore.open(store_dir / FILE_NAME, synchronous=synchronous)
         except BaseException:
             os.close(lock)
             raise
-        storage = cls(disk, Reserve(store_dir / RESERVE_NAME), lock, journal or Journal(), now_ns, new_id)
+        storage = cls(
+            disk, Reserve(store_dir / RESERVE_NAME, min_free=min_free), lock, journal or Journal(), now_ns, new_id
+        )
         if not storage._commits.take_reserve():
             log.error("store has no space left and refuses messages folder=%s", store_dir)
-        storage._loaded = await storage._disk.load()
+        storage._loaded, disk.loaded = disk.loaded, []
         last_stream = max((stream.id for stream in storage._loaded), default=0)
         last_consumer = max((row.id for stream in storage._loaded for row in stream.consumers), default=0)
         storage.journal.stream_ids = itertools.count(last_stream + 1)
@@ -147,6 +154,11 @@ class Storage:
         return self._commits.trouble
 
     @property
+    def salvaged(self) -> dict[str, Any] | None:
+        """What was lost and kept, if the file was damaged when it was opened."""
+        return self._disk.salvaged
+
+    @property
     def write_failures(self) -> int:
         """Commits that the disk refused, since the start."""
         return self._commits.write_failures
@@ -190,9 +202,24 @@ class Storage:
         answered = [self._memory.answer_now(item) for item in questions if self._memory.holds(item.stream_id)]
         if on_disk:
             answered += await self._disk.answer(on_disk)
+            for message in self._disk.take_damaged():
+                self._lose(message)
         for done, answer in answered:
             done(answer)
         return bool(questions)
+
+    def _lose(self, found: Damaged) -> None:
+        """A message was not as it was stored: say so, and take it out of its stream."""
+        for jetstream in self._jetstreams:
+            stream = jetstream.stream_by_id(found.stream_id)
+            if stream is None or stream.contents.is_gone(found.seq):
+                continue
+            self.damaged_messages += 1
+            log.error(
+                "message is damaged and lost account=%s stream=%s sequence=%d subject=%s",
+                *(stream.around.account.name, stream.name, found.seq, found.subject.decode(errors="replace")),
+            )
+            stream.lose(found.seq, found.subject, found.headers, found.payload)
 
     # timer -------------------------------------------------------------------------------------------------------
 

@@ -212,13 +212,13 @@ def jetstream_limits(config: Config) -> dict[str, int]:
 
 
 def jetstream_config(config: Config, figures: JetStreamFigures) -> dict[str, Any]:
-    """`sync_always` is the truth about us: nothing is acknowledged before it is synced."""
+    """`sync_always` is the truth about us: nothing is acknowledged before it is synced, unless `sync: normal`."""
     settings: dict[str, Any] = {
         "max_memory": figures.max_memory,
         "max_storage": figures.max_storage,
         "store_dir": figures.store_dir,
         "sync_interval": 0,
-        "sync_always": True,
+        "sync_always": config.jetstream.sync == "always",
     }
     if config.jetstream.domain:
         settings["domain"] = config.jetstream.domain

@@ -13,6 +13,16 @@ from leafnode.stream.reads import Question
 Answer = Any  # what the question's `done` takes
 
 
+class Damaged(NamedTuple):
+    """A message that is not as it was stored."""
+
+    stream_id: int
+    seq: int
+    subject: bytes  # as far as it can be told
+    headers: int  # bytes
+    payload: int  # bytes
+
+
 class Answered(NamedTuple):
     """A question with its answer; the shell calls `done(answer)` in the event loop."""
 

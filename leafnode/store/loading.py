@@ -1,6 +1,8 @@
 """What the file has, as rows for the core: at start, and after a failed commit. Runs in the reader's thread."""
 
+import json
 import sqlite3
+from binascii import crc32
 
 from leafnode.stream.journal import ConsumerState, StreamState
 from leafnode.stream.loaded import LoadedConsumer, LoadedContents, LoadedStream
@@ -8,18 +10,33 @@ from leafnode.stream.tail import count
 
 
 def load(connection: sqlite3.Connection) -> list[LoadedStream]:
-    rows = connection.execute("SELECT id, account, config, created FROM streams ORDER BY id").fetchall()
+    """Everything but the messages.
+
+    Raises:
+        sqlite3.Error, LookupError, ValueError, TypeError: the file is damaged.
+    """
+    rows = connection.execute("SELECT id, account, config, created, crc FROM streams ORDER BY id").fetchall()
     return [
         LoadedStream(
             id=number,
             account=account,
-            config=config,
+            config=_intact(config, crc),
             created=created,
             contents=load_contents(connection, number),
             consumers=_load_consumers(connection, number),
         )
-        for number, account, config, created in rows
+        for number, account, config, created, crc in rows
     ]
+
+
+def _intact(config: bytes, crc: int | None) -> bytes:
+    """A configuration; ValueError when it is not as it was written."""
+    if not isinstance(config, bytes):
+        raise ValueError("a configuration is not bytes")
+    if crc is not None and crc != crc32(config):
+        raise ValueError("a configuration has the wrong checksum")
+    json.loads(config)
+    return config
 
 
 def load_contents(connection: sqlite3.Connection, number: int) -> LoadedContents:
@@ -52,7 +69,7 @@ def load_contents(connection: sqlite3.Connection, number: int) -> LoadedContents
 
 def _load_consumers(connection: sqlite3.Connection, stream: int) -> list[LoadedConsumer]:
     rows = connection.execute(
-        "SELECT id, name, config, created, delivered, delivered_stream, floor, floor_stream FROM consumers "
+        "SELECT id, name, config, created, crc, delivered, delivered_stream, floor, floor_stream FROM consumers "
         "WHERE stream = ? ORDER BY id",
         (stream,),
     ).fetchall()
@@ -60,7 +77,7 @@ def _load_consumers(connection: sqlite3.Connection, stream: int) -> list[LoadedC
         LoadedConsumer(
             id=number,
             name=name,
-            config=config,
+            config=_intact(config, crc),
             created=created,
             state=ConsumerState(*state),
             pending=connection.execute(
@@ -68,5 +85,5 @@ def _load_consumers(connection: sqlite3.Connection, stream: int) -> list[LoadedC
                 (number,),
             ).fetchall(),
         )
-        for number, name, config, created, *state in rows
+        for number, name, config, created, crc, *state in rows
     ]

@@ -5,24 +5,24 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from leafnode.store.base import Answered
+from leafnode.store.base import Answered, Damaged
 from leafnode.stream import reads
-from leafnode.stream.stored import Stored
+from leafnode.stream.stored import Stored, checksum
 
 SEQUENCES_PER_QUERY = 500  # bound values in one statement, below SQLite's limit
 
 
-def answer(connection: sqlite3.Connection, questions: Sequence[reads.Question]) -> list[Answered]:
-    """Answer each question; one about a stream that is gone finds nothing."""
-    return [Answered(question.done, _answer(connection, question)) for question in questions]
+def answer(connection: sqlite3.Connection, questions: Sequence[reads.Question], bad: list[Damaged]) -> list[Answered]:
+    """Answer each question; one about a stream that is gone finds nothing. Damaged messages are left out: in `bad`."""
+    return [Answered(question.done, _answer(connection, question, bad)) for question in questions]
 
 
-def _answer(connection: sqlite3.Connection, question: reads.Question) -> Any:
+def _answer(connection: sqlite3.Connection, question: reads.Question, bad: list[Damaged]) -> Any:
     match question:
         case reads.Messages():
-            return _messages(connection, question)
+            return _messages(connection, question, bad)
         case reads.BySequence():
-            return _by_sequence(connection, question)
+            return _by_sequence(connection, question, bad)
         case reads.Weights():
             return _weights(connection, question)
         case reads.WeightsOf():
@@ -52,29 +52,43 @@ def _filter(subject_ids: tuple[int, ...] | None) -> tuple[str, tuple[object, ...
     return " AND m.subject IN (SELECT value FROM json_each(?))", (json.dumps(subject_ids),)
 
 
-def _messages(connection: sqlite3.Connection, question: reads.Messages) -> reads.Rows:
+def _take(number: int, row: tuple[Any, ...], found: list[Stored], bad: list[Damaged]) -> int:
+    """Put a row where it belongs; returns its bytes. Rows from before there were checksums are believed."""
+    seq, name, time, headers, body, crc = row
+    if isinstance(name, bytes) and isinstance(body, bytes) and isinstance(headers, int):
+        if crc is None or crc == checksum(number, seq, name, time, headers, body):
+            found.append(Stored(seq, name, time, body[:headers], body[headers:]))
+        else:
+            bad.append(Damaged(number, seq, name, min(headers, len(body)), max(len(body) - headers, 0)))
+        return len(body)
+    bad.append(Damaged(number, seq, name if isinstance(name, bytes) else b"", 0, 0))
+    return 0
+
+
+def _messages(connection: sqlite3.Connection, question: reads.Messages, bad: list[Damaged]) -> reads.Rows:
     number = question.stream_id
     found: list[Stored] = []
     if not _exists(connection, number):
         return reads.Rows(found, question.upto)
     where, values = _filter(question.subject_ids)
     cursor = connection.execute(
-        f"SELECT m.seq, s.name, m.time, m.headers, m.body FROM m{number} m JOIN s{number} s ON s.id = m.subject "
-        f"WHERE m.seq > ? AND m.seq <= ?{where} ORDER BY m.seq LIMIT ?",
+        f"SELECT m.seq, s.name, m.time, m.headers, m.body, m.crc FROM m{number} m LEFT JOIN s{number} s "
+        f"ON s.id = m.subject WHERE m.seq > ? AND m.seq <= ?{where} ORDER BY m.seq LIMIT ?",
         (question.after, question.upto, *values, question.limit),
     )
     size = 0
-    for seq, name, time, headers, body in cursor:
-        found.append(Stored(seq, name, time, body[:headers], body[headers:]))
-        size += len(body)
+    seen = last = 0
+    for row in cursor:
+        seen, last = seen + 1, row[0]
+        size += _take(number, row, found, bad)
         if size >= question.max_bytes:
             break
     cursor.close()
-    complete = size < question.max_bytes and len(found) < question.limit
-    return reads.Rows(found, question.upto if complete else found[-1].seq)
+    complete = size < question.max_bytes and seen < question.limit
+    return reads.Rows(found, question.upto if complete else last)
 
 
-def _by_sequence(connection: sqlite3.Connection, question: reads.BySequence) -> reads.Rows:
+def _by_sequence(connection: sqlite3.Connection, question: reads.BySequence, bad: list[Damaged]) -> reads.Rows:
     number = question.stream_id
     found: list[Stored] = []
     if _exists(connection, number):
@@ -83,11 +97,12 @@ def _by_sequence(connection: sqlite3.Connection, question: reads.BySequence) -> 
             part = wanted[begin : begin + SEQUENCES_PER_QUERY]
             marks = ",".join("?" * len(part))
             rows = connection.execute(
-                f"SELECT m.seq, s.name, m.time, m.headers, m.body FROM m{number} m JOIN s{number} s "
+                f"SELECT m.seq, s.name, m.time, m.headers, m.body, m.crc FROM m{number} m LEFT JOIN s{number} s "
                 f"ON s.id = m.subject WHERE m.seq IN ({marks}) ORDER BY m.seq",
                 part,
             )
-            found += [Stored(seq, name, time, body[:cut], body[cut:]) for seq, name, time, cut, body in rows]
+            for row in rows:
+                _take(number, row, found, bad)
     return reads.Rows(found, max(question.sequences, default=0))
 
 

@@ -19,6 +19,8 @@ One table a stream keeps appends at the end of a b-tree and makes dropping a str
 an index over all messages, which would triple what is written (measured; docs/decisions).
 """
 
+import sqlite3
+
 from leafnode.base.sqlite import Migration
 
 
@@ -29,6 +31,8 @@ def _add_checksums(tables: list[str]) -> str:
             *(f"ALTER TABLE {name} ADD COLUMN crc INTEGER" for name in messages),
             "CREATE TABLE damaged (stream INTEGER NOT NULL, seq INTEGER NOT NULL, subject INTEGER, time INTEGER, "
             "headers INTEGER, body BLOB, crc INTEGER)",
+            "ALTER TABLE streams ADD COLUMN crc INTEGER",  # of the configuration, like that of consumers
+            "ALTER TABLE consumers ADD COLUMN crc INTEGER",
         ]
     )
 
@@ -78,3 +82,12 @@ CREATE_SUBJECTS = (
     "CREATE TABLE s{0} (id INTEGER PRIMARY KEY, name BLOB NOT NULL, last_seq INTEGER NOT NULL, "
     "last_size INTEGER NOT NULL, count INTEGER NOT NULL)"
 )
+
+
+def new_schema(connection: sqlite3.Connection) -> None:
+    """All tables of an empty file, at the newest version."""
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    for migration in MIGRATIONS:
+        tables = [str(row[0]) for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        connection.executescript(migration if isinstance(migration, str) else migration(tables))
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")

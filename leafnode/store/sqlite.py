@@ -25,9 +25,10 @@ from typing import Any, TypeVar
 import aiosqlite
 
 from leafnode.base.sqlite import BUSY_TIMEOUT_MS, DatabaseError, Synchronous, open_database
-from leafnode.errors import StoreError
-from leafnode.store import erasing, loading, reading, writing
-from leafnode.store.base import Answered
+from leafnode.errors import DamagedError, StoreError
+from leafnode.store import erasing, health, loading, reading, untrusted, writing
+from leafnode.store.base import Answered, Damaged
+from leafnode.store.salvage import Report, salvage
 from leafnode.store.schema import MIGRATIONS
 from leafnode.store.writer import Writer
 from leafnode.stream.journal import Batch
@@ -57,15 +58,30 @@ class SqliteStore:
         self._file = file  # for fsync alone; closed last, because closing gives up SQLite's locks
         self._written = 0  # bytes since the last checkpoint, estimated
         self._log = 0  # bytes in the log, estimated
+        self._damaged: list[Damaged] = []
+        self.loaded: list[LoadedStream] = []  # what there was when it was opened
+        self.salvaged: Report | None = None  # what was done to open it
         self._nearly_moved = False  # the checkpointer left a few pages to the writer
 
     @classmethod
     async def open(cls, path: Path, *, synchronous: Synchronous = "FULL") -> "SqliteStore":
-        """Open or create the file.
+        """Open or create the file; a damaged one is salvaged first.
 
         Raises:
             StoreError: it cannot be used; says why and what to do.
         """
+        report = await asyncio.to_thread(health.make_sound, path)
+        try:
+            store = await cls._open(path, synchronous)
+        except DamagedError as error:
+            report = await asyncio.to_thread(salvage, path, str(error))
+            store = await cls._open(path, synchronous)
+        store.salvaged = report
+        return store
+
+    @classmethod
+    async def _open(cls, path: Path, synchronous: Synchronous) -> "SqliteStore":
+        """Raises StoreError; DamagedError where salvage helps."""
         opened: list[aiosqlite.Connection] = []
         try:
             await asyncio.to_thread(_make, path)
@@ -73,12 +89,16 @@ class SqliteStore:
             opened.append(cleaner := await open_database(path, MIGRATIONS, synchronous=synchronous))
             for connection in opened:
                 await _in_thread(connection, _prepare)
-            writer = Writer(await asyncio.to_thread(_open_writer, path, synchronous))
-        except (DatabaseError, sqlite3.Error) as error:
+            writing_connection = await asyncio.to_thread(_open_writer, path, synchronous)
+            await _in_thread(reader, _read_any_text)
+            loaded = await _in_thread(reader, loading.load)
+        except (DatabaseError, sqlite3.Error, LookupError, ValueError, TypeError) as error:
             for connection in opened:
                 await connection.close()
-            raise StoreError(str(error)) from error
+            raise _explained(path, error) from error
+        writer = Writer(writing_connection)
         store = cls(path, writer, reader, cleaner, os.open(path, os.O_RDONLY))
+        store.loaded = loaded
         writer.submit(lambda _connection: _make_log(path), _say_why_not)
         return store
 
@@ -94,7 +114,7 @@ class SqliteStore:
             if error is None:
                 done(None)
             elif isinstance(error, sqlite3.Error):
-                done(StoreError(f"{self._path}: cannot store {batch.messages} messages: {error}"))
+                done(self._trouble(f"cannot store {batch.messages} messages", error))
             else:
                 raise error
 
@@ -120,9 +140,11 @@ class SqliteStore:
 
     async def answer(self, questions: Sequence[Question]) -> list[Answered]:
         try:
-            return await _in_thread(self._reader, lambda connection: reading.answer(connection, questions))
+            return await _in_thread(
+                self._reader, lambda connection: reading.answer(connection, questions, self._damaged)
+            )
         except sqlite3.Error as error:
-            raise StoreError(f"{self._path}: cannot read: {error}") from error
+            raise self._trouble("cannot read", error) from error
 
     async def load(self) -> list[LoadedStream]:
         return await _in_thread(self._reader, loading.load)
@@ -131,7 +153,7 @@ class SqliteStore:
         try:
             return await _in_thread(self._reader, lambda connection: loading.load_contents(connection, stream_id))
         except sqlite3.Error as error:
-            raise StoreError(f"{self._path}: cannot read stream {stream_id}: {error}") from error
+            raise self._trouble(f"cannot read stream {stream_id}", error) from error
 
     async def notes(self, owner: str) -> dict[str, bytes]:
         """What one part of the broker keeps (`Journal.note`)."""
@@ -139,7 +161,20 @@ class SqliteStore:
         try:
             return await _in_thread(self._reader, lambda connection: dict(connection.execute(query, (owner,))))
         except sqlite3.Error as error:
-            raise StoreError(f"{self._path}: cannot read the notes of {owner}: {error}") from error
+            raise self._trouble(f"cannot read the notes of {owner}", error) from error
+
+    def take_damaged(self) -> list[Damaged]:
+        """Messages that were left out of answers because they are not as they were stored."""
+        taken, self._damaged = self._damaged, []
+        return taken
+
+    def _trouble(self, what: str, error: sqlite3.Error) -> StoreError:
+        """The error to raise; damage is also marked, so that it is salvaged whoever opens the file next."""
+        text = f"{self._path}: {what}: {error}"
+        if not untrusted.is_damage(error):
+            return StoreError(text)
+        health.mark(self._path, text)
+        return DamagedError(text)
 
     def wants_checkpoint(self) -> bool:
         """Whether enough was written to be moved from the log into the file."""
@@ -170,6 +205,14 @@ class SqliteStore:
         for connection in (self._cleaner, self._reader):
             await connection.close()
         os.close(self._file)
+
+
+def _explained(path: Path, error: Exception) -> StoreError:
+    """Why a file cannot be opened."""
+    cause = error.__cause__ if isinstance(error, DatabaseError) else error
+    if cause is None or untrusted.is_trouble_of_the_disk(cause) or not path.is_file():
+        return StoreError(str(error))
+    return DamagedError(str(error))
 
 
 def _open_writer(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
@@ -222,6 +265,11 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.isolation_level = None  # transactions begin where we say
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute(f"PRAGMA journal_size_limit = {LOG_MAX_BYTES}")
+
+
+def _read_any_text(connection: sqlite3.Connection) -> None:
+    """Damage may make text of what was bytes: that must not be an error of its own."""
+    connection.text_factory = lambda data: data.decode(errors="replace")
 
 
 def _make(path: Path) -> None:

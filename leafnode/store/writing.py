@@ -2,6 +2,7 @@
 
 import functools
 import sqlite3
+from binascii import crc32
 from collections.abc import Iterable, Iterator, Mapping
 
 from leafnode.store.schema import CREATE_MESSAGES, CREATE_SUBJECTS
@@ -13,6 +14,7 @@ from leafnode.stream.journal import (
     CreateStream,
     DropConsumer,
     DropStream,
+    SetAside,
     StreamChanges,
     UpdateConsumer,
     UpdateStream,
@@ -72,13 +74,15 @@ def _change_catalog(connection: sqlite3.Connection, change: Catalog) -> None:
         case CreateStream(number, account, config, created, in_memory):
             if not in_memory:
                 connection.execute(
-                    "INSERT OR REPLACE INTO streams (id, account, config, created) VALUES (?,?,?,?)",
-                    (number, account, config, created),
+                    "INSERT OR REPLACE INTO streams (id, account, config, created, crc) VALUES (?,?,?,?,?)",
+                    (number, account, config, created, crc32(config)),
                 )
                 connection.execute(CREATE_MESSAGES.format(number))
                 connection.execute(CREATE_SUBJECTS.format(number))
+        case SetAside(number, seq):
+            connection.execute(f"INSERT INTO damaged SELECT {number}, * FROM m{number} WHERE seq = ?", (seq,))
         case UpdateStream(number, config):
-            connection.execute("UPDATE streams SET config = ? WHERE id = ?", (config, number))
+            connection.execute("UPDATE streams SET config = ?, crc = ? WHERE id = ?", (config, crc32(config), number))
         case DropStream(number):
             connection.execute(f"DROP TABLE IF EXISTS m{number}")
             connection.execute(f"DROP TABLE IF EXISTS s{number}")
@@ -92,11 +96,11 @@ def _change_catalog(connection: sqlite3.Connection, change: Catalog) -> None:
             connection.execute("DELETE FROM streams WHERE id = ?", (number,))
         case CreateConsumer(number, stream, name, config, created):
             connection.execute(
-                "INSERT OR REPLACE INTO consumers (id, stream, name, config, created) VALUES (?,?,?,?,?)",
-                (number, stream, name, config, created),
+                "INSERT OR REPLACE INTO consumers (id, stream, name, config, created, crc) VALUES (?,?,?,?,?,?)",
+                (number, stream, name, config, created, crc32(config)),
             )
         case UpdateConsumer(number, config):
-            connection.execute("UPDATE consumers SET config = ? WHERE id = ?", (config, number))
+            connection.execute("UPDATE consumers SET config = ?, crc = ? WHERE id = ?", (config, crc32(config), number))
         case DropConsumer(number):
             connection.execute("DELETE FROM pending WHERE consumer = ?", (number,))
             connection.execute("DELETE FROM consumers WHERE id = ?", (number,))

@@ -145,6 +145,9 @@ class JetStream:
             for origin in self._all_origins():
                 origin.start()
 
+    def stream_by_id(self, number: int) -> Stream | None:
+        return self._by_id.get(number)
+
     def owns(self, stream: Stream) -> bool:
         return self._by_id.get(stream.id) is stream
 

@@ -134,7 +134,14 @@ class DropConsumer(NamedTuple):
     consumer_id: int
 
 
-Catalog = CreateStream | UpdateStream | DropStream | CreateConsumer | UpdateConsumer | DropConsumer
+class SetAside(NamedTuple):
+    """A damaged message's row is put where nobody reads it, before the message is removed."""
+
+    stream_id: int
+    seq: int
+
+
+Catalog = SetAside | CreateStream | UpdateStream | DropStream | CreateConsumer | UpdateConsumer | DropConsumer
 
 
 class Batch:

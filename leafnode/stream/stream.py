@@ -28,7 +28,7 @@ from leafnode.stream.duplicates import Duplicates
 from leafnode.stream.fast_batches import SUFFIX as FAST_SUFFIX
 from leafnode.stream.fast_batches import FastBatches
 from leafnode.stream.intake import Wishes
-from leafnode.stream.journal import StreamChanges, StreamState
+from leafnode.stream.journal import SetAside, StreamChanges, StreamState
 from leafnode.stream.loaded import LoadedContents
 from leafnode.stream.lookups import LookUps
 from leafnode.stream.purge import Purge
@@ -456,6 +456,18 @@ class Stream:
             consumer.on_removed(seq, advise=not purged)
         if self.contents.wants_head:
             self.recall.refill_head()
+
+    def lose(self, seq: int, name: bytes, headers: int, payload: int) -> bool:
+        """The store found a message damaged: it goes. False where its subject is not known, so nobody counted it."""
+        subject = self.contents.subjects.get(name)
+        if subject is None or self.deleted or self.contents.is_gone(seq):
+            return False
+        self.around.journal.catalog(SetAside(self.id, seq))
+        self.remove(seq, subject, self.size_of(len(name), headers, payload))
+        self.around.advise(
+            f"ADVISORY.STREAM.DAMAGED.{self.name}", "advisory.v1.stream_damaged", stream=self.name, seq=seq
+        )
+        return True
 
     def clear(self) -> int:
         """Everything goes at once; how many messages that were."""

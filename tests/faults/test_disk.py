@@ -1,12 +1,18 @@
 """The disk: no acknowledgement before its fsync, a full disk is an error and not the end, a damaged file is said so."""
 
 import asyncio
+import contextlib
+import functools
 import json
 import os
+import re
 import resource
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import time
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -233,6 +239,19 @@ def run(folder: Path, config: str) -> subprocess.CompletedProcess[str]:
 
 def stored_database(folder: Path) -> Path:
     """A database with a stream of some hundred messages, checkpointed into one file."""
+    file = folder / "js" / "leafnode.db"
+    file.parent.mkdir()
+    file.write_bytes(database_bytes())
+    return file
+
+
+@functools.cache
+def database_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        return make_database(Path(name)).read_bytes()
+
+
+def make_database(folder: Path) -> Path:
     with leafnode(folder, config=jetstream(folder)) as broker, Wire(broker.port) as wire:
         wire.send(b'CONNECT {"verbose":false}\r\nSUB in.* 1\r\n')
         create = json.dumps({"name": "S", "subjects": ["s.>"]}).encode()
@@ -253,22 +272,127 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "garbage": lambda file: file.write_bytes(os.urandom(100_000)),
     "another header": lambda file: overwrite(file, 0, b"This is not SQLite"),
     "cut off": lambda file: os.truncate(file, 5000),
-    "a folder": lambda file: (file.unlink(), file.mkdir()),
     "catalog overwritten": lambda file: overwrite(file, 100, b"\xff" * 3900),
     "text": lambda file: file.write_text("hello"),
 }
 
 
 @pytest.mark.parametrize("damage", list(DAMAGES))
-def test_a_damaged_database_is_refused_in_words(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_database_is_salvaged_and_kept(tmp_path: Path, damage: str) -> None:
+    """The broker starts, says what was lost, takes messages, and does not do it again."""
     file = stored_database(tmp_path)
     DAMAGES[damage](file)
-    before = file.read_bytes() if file.is_file() else b""
+    before = file.read_bytes()
+    with leafnode(tmp_path / "next", config=jetstream(tmp_path)) as broker:
+        assert "store salvaged" in broker.output()
+        assert "Traceback" not in broker.output()
+        broker.kill()
+        mark = len(broker.output())
+        broker.start()
+        assert "salvaged" not in broker.output(mark)
+    [kept] = file.parent.glob("leafnode.db.damaged-*Z")
+    assert kept.read_bytes() == before
+
+
+def test_a_folder_in_the_databases_place_is_refused_in_words(tmp_path: Path) -> None:
+    file = stored_database(tmp_path)
+    file.unlink()
+    file.mkdir()
     done = run(tmp_path, f'listen: "127.0.0.1:{free_port()}"\n{jetstream(tmp_path)}')
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert str(file) in done.stderr
-    assert file.is_dir() or file.read_bytes() == before, "the damaged file was touched"
+
+
+def seqs(broker: Broker, last: int) -> list[int]:
+    """Of stream S, by asking for each."""
+    asks = [json.dumps({"seq": seq}).encode() for seq in range(1, last + 1)]
+    with Wire(broker.port) as wire:
+        wire.send(b'CONNECT {"verbose":false}\r\nSUB in.* 1\r\n')
+        wire.send(
+            b"".join(
+                b"PUB $JS.API.STREAM.MSG.GET.S in.%d %d\r\n%b\r\n" % (seq, len(body), body)
+                for seq, body in enumerate(asks, start=1)
+            )
+        )
+        seen = b""
+        while seen.count(b"MSG in.") < last or not seen.endswith(b"}\r\n"):
+            seen += wire.socket.recv(1 << 16)
+    answers = re.split(rb"MSG in\.(\d+) 1 \d+\r\n", seen)
+    return sorted(int(seq) for seq, body in zip(answers[1::2], answers[2::2], strict=True) if b'"message"' in body)
+
+
+def test_damage_that_is_met_while_running_is_salvaged_without_a_restart(tmp_path: Path) -> None:
+    """Leaves of messages are gone; the rest is served, by the same process."""
+    file = stored_database(tmp_path)
+    size = file.stat().st_size // 4096
+    overwrite(file, size // 2 * 4096, bytes(8 * 4096))
+    with leafnode(tmp_path / "next", config=jetstream(tmp_path)) as broker:
+        process = broker.pid
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline and "store salvaged" not in broker.output():
+            with contextlib.suppress(OSError, TimeoutError, AssertionError):
+                seqs(broker, 301)
+        found = seqs(broker, 301)
+        assert broker.pid == process
+        assert broker.alive()
+        assert 250 < len(found) < 301
+        assert "Traceback" not in broker.output()
+
+
+def test_check_finds_a_flipped_bit_and_the_broker_serves_the_rest(tmp_path: Path) -> None:
+    file = stored_database(tmp_path)
+    flip(file)
+    done = check_command(file.parent, "--json")
+    assert done.returncode == 1
+    [finding] = [each for each in json.loads(done.stdout)["findings"] if each["sequence"]]
+    assert (finding["account"], finding["stream"], finding["text"]) == ("$G", "S", "wrong checksum")
+    monitor = free_port()
+    with leafnode(tmp_path / "next", config=f'http: "127.0.0.1:{monitor}"\n{jetstream(tmp_path)}') as broker:
+        assert seqs(broker, 301) == [seq for seq in range(1, 302) if seq != finding["sequence"]]
+        assert f"sequence={finding['sequence']}" in broker.output()
+        with urllib.request.urlopen(f"http://127.0.0.1:{monitor}/jsz") as answer:
+            shown = json.load(answer)
+        assert shown["store"] == {"damaged_messages": 1}
+        assert shown["messages"] == 300
+    done = check_command(file.parent)
+    assert "is set aside" in done.stdout
+
+
+def test_check_repairs(tmp_path: Path) -> None:
+    file = stored_database(tmp_path)
+    assert check_command(file.parent).stdout == f"{file}: good\n"
+    flip(file)
+    with leafnode(tmp_path / "next", config=jetstream(tmp_path)):
+        assert check_command(file.parent, "--repair").returncode == 2
+    assert check_command(file.parent, "--repair").returncode == 0
+    assert check_command(file.parent).returncode == 0
+
+
+def flip(file: Path) -> None:
+    """One byte of a message's payload."""
+    overwrite(file, file.read_bytes().find(BODY[:1000], 400_000) + 77, b"?")
+
+
+def check_command(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    root = str(Path(__file__).resolve().parents[2])
+    return subprocess.run(
+        [sys.executable, "-m", "leafnode", "check", "--store", str(folder), *more],
+        capture_output=True,
+        text=True,
+        timeout=READY_SECONDS,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+
+
+def test_less_safety_is_said(tmp_path: Path) -> None:
+    monitor = free_port()
+    config = f'http: "127.0.0.1:{monitor}"\n{jetstream(tmp_path)[:-1]}, sync: normal }}'
+    with leafnode(tmp_path, config=config) as broker:
+        assert "power cut" in broker.output()
+        with urllib.request.urlopen(f"http://127.0.0.1:{monitor}/jsz") as answer:
+            shown = json.load(answer)
+        assert (shown["store"], shown["config"]["sync_always"]) == ({"sync": "normal"}, False)
 
 
 BAD_CONFIGS: dict[str, tuple[str, str]] = {

@@ -74,10 +74,12 @@ async def test_a_writer_without_rest_keeps_its_log_short(tmp_path: Path) -> None
     await store.close()
 
 
-async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_database_is_put_aside(tmp_path: Path) -> None:
     (tmp_path / "leafnode.db").write_bytes(b"no database" * 100)
-    with pytest.raises(StoreError, match=r"leafnode\.db"):
-        await SqliteStore.open(tmp_path / "leafnode.db")
+    store = await SqliteStore.open(tmp_path / "leafnode.db")
+    assert store.salvaged is not None
+    assert Path(store.salvaged["kept"]).read_bytes() == b"no database" * 100
+    await store.close()
 
 
 async def test_a_newer_file_is_refused(tmp_path: Path) -> None:
