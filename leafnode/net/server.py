@@ -10,7 +10,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -29,9 +29,8 @@ from leafnode.route.session import Session
 from leafnode.route.verdict import Verdict
 
 STALL_SECONDS = 0.005  # a publisher's pause when a receiver is congested; nats-server stalls for 2 to 5 ms
-STALLS_MAX = (
-    20  # pauses on end for a receiver that is half drowned but reads: one that hardly reads holds nobody up long
-)
+STALLS_MAX = 50  # pauses on end for a receiver that is half drowned but reads; one that hardly reads gets no more
+READING_SECONDS = 1.0  # since its socket last took something, a receiver counts as one that reads
 FIRST_PING_SECONDS = 2.0  # after connecting, to learn that the peer answers (nats-server)
 USER_EXPIRED = "User Authentication Expired"
 NONCE_BYTES = 11  # 15 characters of base64
@@ -114,6 +113,7 @@ class ClientHost:
         self.slow_consumers = 0
         self.stale_connections = 0
         self.stalled = 0
+        self.slow: set[FastSink] = set()
         self.in_msgs = self.in_bytes = self.out_msgs = self.out_bytes = 0  # of connections that are gone
         self.next_id = itertools.count(1).__next__  # of connections, also of leaf links
         self.gone = Gone(remembers)
@@ -312,6 +312,8 @@ class ClientConnection(Endpoint):
         self.leaving = False  # it was told to go to another server
         self._auth_timer: asyncio.TimerHandle | None = None
         self._end_timer: asyncio.TimerHandle | None = None
+        self._drained_seen = 0
+        self._reading_until = 0.0  # on the loop's clock, if its socket takes nothing more
         self._out_msgs_before = -1  # at the last look; none yet
         self._about = ""  # for the log: who it is
 
@@ -410,7 +412,7 @@ class ClientConnection(Endpoint):
         super().data_received(data)
         session = self.session
         if session.slowed:
-            slow, session.slowed = session.slowed, []
+            slow, session.slowed = session.slowed, set()
             if self.host.stalls:
                 self._stall(slow)
                 return
@@ -420,21 +422,17 @@ class ClientConnection(Endpoint):
         if session.waits:
             self.transport.pause_reading()
 
-    def _stall(self, slow: Sequence[FastSink]) -> None:
+    def _stall(self, slow: set[FastSink]) -> None:
         """Receivers of ours take less than we publish: wait a moment."""
         self.host.stalled += 1
         self.transport.pause_reading()
         known = [self.host.connections.get(sink.client_id) for sink in slow]
-        waited_for = [(connection, connection.drained()) for connection in known if connection is not None]
+        waited_for = [connection for connection in known if connection is not None]
         self._loop.call_later(STALL_SECONDS, self._look_again, waited_for, 1)
 
-    def _look_again(self, waited_for: list[tuple["ClientConnection", int]], pauses: int) -> None:
+    def _look_again(self, waited_for: "list[ClientConnection]", pauses: int) -> None:
         """Many publishers together would drown a receiver that does read: they wait until it has half its room."""
-        still = [
-            (connection, connection.drained())
-            for connection, before in waited_for
-            if 2 * connection.pending_bytes > self.host.max_pending and connection.drained() > before
-        ]
+        still = [connection for connection in waited_for if connection.is_half_drowned()]
         if still and pauses < STALLS_MAX:
             self._loop.call_later(STALL_SECONDS, self._look_again, still, pauses + 1)
         else:
@@ -443,6 +441,13 @@ class ClientConnection(Endpoint):
     def resume(self) -> None:
         if not (self.transport.is_closing() or self.session.waits):
             self.transport.resume_reading()
+
+    def is_half_drowned(self) -> bool:
+        """Whether waiting for it is needed and makes sense."""
+        now, drained = self._loop.time(), self.drained()
+        if drained != self._drained_seen:
+            self._drained_seen, self._reading_until = drained, now + READING_SECONDS
+        return 2 * self.pending_bytes > self._max_pending and now < self._reading_until
 
     def added_bytes(self) -> int:
         return self.transport.added_bytes() if isinstance(self.transport, Layer) else 0

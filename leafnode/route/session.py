@@ -37,6 +37,7 @@ class Host(Protocol):
     max_subscriptions: int  # per connection; 0: unlimited
     max_sub_tokens: int  # of a subscription's subject; 0: unlimited
     has_headers: bool  # messages may have headers
+    slow: set[FastSink]  # congested receivers of what was published last
 
     def authenticate(self, session: "Session", options: dict[str, object]) -> User | Verdict[User] | None: ...
     def account_of(self, user: User) -> Account: ...
@@ -82,7 +83,7 @@ class Session:
         self.fed: set[FastSink] = set()
         self._ways: FastWays | None = None  # None: each message needs thought
         self.congested = False  # set by the shell: the socket takes less than we write
-        self.slowed: list[FastSink] = []  # receivers of ours that are congested: the shell lets us wait a moment
+        self.slowed: set[FastSink] = set()  # receivers of ours that are congested: the shell lets us wait a moment
         self._may_publish: dict[bytes, bool] = {}
         self._permissions: Permissions | None = None
         self._replies: ReplyBudget | None = None
@@ -113,7 +114,7 @@ class Session:
             for sink in self.fed:
                 sink.wake()
                 if sink.congested:
-                    self.slowed.append(sink)
+                    self.slowed.add(sink)
             self.fed.clear()
 
     def _consume(self, data: bytes) -> tuple[int, int]:
@@ -219,7 +220,9 @@ class Session:
             self._say(b"+OK\r\n")
         if account.is_bridged:
             account.asker = self._request_info
+        self.host.slow.clear()
         reached = account.publish(message, origin=self, echo=self.echo) if message.subject else 0
+        self.slowed.update(self.host.slow)
         if account.is_bridged:
             account.asker = None
         if not reached and message.reply and self.no_responders:
@@ -447,6 +450,8 @@ class Session:
         if sub.filtered and not self._may_receive(message):
             return False
         sub.delivered += 1
+        if self.congested:
+            self.host.slow.add(self)
         subject, reply, block, payload = message
         space = b" " if reply else b""
         if block and self.takes_headers:

@@ -4,6 +4,7 @@ import json
 
 from leafnode.route.account import Account
 from leafnode.route.auth import Authenticator, User
+from leafnode.route.known import FastSink
 from leafnode.route.permissions import Permissions
 from leafnode.route.session import Session
 
@@ -18,6 +19,7 @@ class FakeHost:
         self.max_control_line = 4096
         self.max_subscriptions = 0
         self.max_sub_tokens = 0
+        self.slow: set[FastSink] = set()
         self.has_headers = True
         self.account = Account("$G", lambda n: n - 1)
         self.user = User(permissions=permissions)
