@@ -12,7 +12,7 @@ from typing import Protocol
 
 from leafnode.callout import user_of_callout
 from leafnode.errors import TrustError
-from leafnode.net.callout import Desk
+from leafnode.net.callout import Desk, Service
 from leafnode.route.account import Account
 from leafnode.route.auth import ARRIVAL, Arrival, Authenticator, User
 from leafnode.route.callout import raw_user, shut_off
@@ -141,22 +141,22 @@ class Admission:
         self, user: User, callout: CalloutClaims, client: tuple[Mapping[str, object], bytes, Arrival]
     ) -> Verdict[User]:
         """Raises TrustError where it cannot be asked."""
-        if callout.xkey or self.desk is None:
-            raise TrustError(f"the auth callout of account {user.account} wants encryption (xkey), which is not there")
+        if self.desk is None:
+            raise TrustError("there is nobody to ask an auth service")
         options, nonce, arrival = client
-        name = raw_user(options, user.nkey)
+        asked = user.account
+        service = Service(self._accounts.account(asked), asked, callout.xkey)
         return self.desk.ask(
-            self._accounts.account(user.account),
-            user.account,
-            (options, nonce, arrival, name),
-            lambda response, nkey: self._judge(user.account, response, nkey, arrival),
+            service,
+            (options, nonce, arrival, raw_user(options, user.nkey)),
+            lambda response, nkey, is_sealed: self._judge(asked, response, nkey, arrival, is_sealed=is_sealed),
         )
 
-    def _judge(self, asked: str, response: Token, nkey: str, arrival: Arrival) -> User:
-        """Who the service of account `asked` says. Raises TrustError."""
+    def _judge(self, asked: str, response: Token, nkey: str, arrival: Arrival, *, is_sealed: bool) -> User:
+        """Who the service of account `asked` says; who could seal its answer needs no other key. Raises TrustError."""
         service = self._accounts.claims.get(asked)
         signer = str(response.body.get("issuer_account") or response.issuer)
-        if service is None or (signer != asked and signer not in service.signing_keys):
+        if service is None or not (is_sealed or signer == asked or signer in service.signing_keys):
             raise TrustError("auth callout signing key is unknown")
         user = user_claims(str(response.body["jwt"]), self._accounts.trust.check_signature)
         if user.token.subject != nkey:

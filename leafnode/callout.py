@@ -5,13 +5,14 @@ its account is none of them. A service that is not there refuses everybody else.
 """
 
 import dataclasses
+import logging
 import time
 from collections.abc import Mapping
 
 from leafnode.config.options import GLOBAL_ACCOUNT, AuthCallout, Config
 from leafnode.errors import TrustError
 from leafnode.net import secrets
-from leafnode.net.callout import Desk
+from leafnode.net.callout import Desk, Service
 from leafnode.route.account import Account
 from leafnode.route.auth import Arrival, Authenticator, User
 from leafnode.route.callout import raw_user, shut_off
@@ -19,6 +20,8 @@ from leafnode.route.claims import Rules, own_rules, user_claims
 from leafnode.route.jwt import Token
 from leafnode.route.trust import window_end
 from leafnode.route.verdict import Verdict
+
+log = logging.getLogger("leafnode.auth")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +51,13 @@ class CalledOut(Authenticator):
             return user
         if name in self.rules.auth_users:
             return self._shut_off(user) if user is not None else None
-        account = self.accounts[self.rules.account]
-        return self.desk.ask(
-            account,
-            self.rules.issuer,
-            (options, nonce, arrival, name),
-            lambda response, nkey: self._judge(response, nkey, arrival),
-        )
+        service = Service(self.accounts[self.rules.account], self.rules.issuer, self.rules.xkey)
+        client = (options, nonce, arrival, name)
+        try:
+            return self.desk.ask(service, client, lambda response, nkey, _: self._judge(response, nkey, arrival))
+        except TrustError as error:
+            log.warning("%s", error)
+            return None
 
     def _is_delegated(self, user: User, arrival: Arrival) -> bool:
         allowed = self.rules.allowed_accounts

@@ -41,7 +41,7 @@ from leafnode.config.section import (
 )
 
 CONNECTION_TYPES = frozenset({"STANDARD", "WEBSOCKET", "LEAFNODE", "LEAFNODE_WS", "MQTT", "MQTT_WS", "IN_PROCESS"})
-_PUBLIC_NKEY = re.compile(r"[UA][A-Z2-7]{55}")
+_PUBLIC_NKEY = re.compile(r"[UAX][A-Z2-7]{55}")
 
 # --- permissions
 
@@ -152,8 +152,8 @@ CALLOUT = Table(
         "account|acc": ("account", text),
         "auth_users|users": ("auth_users", texts),
         "allowed_accounts": ("allowed_accounts", texts),
+        "xkey|key": ("xkey", nkey("X")),
     },
-    unsupported={"xkey|key": "requests to the auth service are signed, not encrypted: keep its account to itself"},
 )
 
 

@@ -104,6 +104,8 @@ class AuthCallout:
     """Names or nkeys of users that it is not asked about: the service itself."""
     account: str = GLOBAL_ACCOUNT
     """Where it listens."""
+    xkey: str = ""
+    """Public curve nkey (X…) that requests are sealed for; empty = they are not."""
     allowed_accounts: tuple[str, ...] = ()
     """Users of the file that it is asked about are of these; empty = of all."""
 

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from leafnode.errors import ConfigError
+from leafnode.wire import salsa
 
 SEED_BYTES = 32
 SEED_PREFIX = 18 << 3  # the first bits of a seed: its text begins with S
-KINDS = {"N": 13 << 3, "U": 20 << 3}  # first letter of a public key to its first byte
+KINDS = {"N": 13 << 3, "U": 20 << 3, "X": 23 << 3}  # first letter of a public key to its first byte
+ENVELOPE = b"xkv1"  # what is sealed with a curve key begins with it
 _BLOCK = re.compile(r"-----BEGIN (?P<kind>[A-Z ]+)-----\s*(?P<body>\S+)\s*-+END [A-Z ]+-+")
 
 
@@ -94,6 +96,55 @@ class Signer:
 
     def sign(self, nonce: bytes) -> str:
         return base64.urlsafe_b64encode(self._key.sign(nonce)).decode().rstrip("=")
+
+
+class SealingKey:
+    """A curve key (X…) that seals messages for another and opens those of the other: NaCl's box, in nkeys' envelope.
+
+    xkv1 | nonce, 24 bytes | Poly1305 tag, 16 | what XSalsa20 made of the message
+    """
+
+    def __init__(self) -> None:
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+        self._key = X25519PrivateKey.generate()
+        raw = bytes([KINDS["X"]]) + self._key.public_key().public_bytes_raw()
+        checked = raw + binascii.crc_hqx(raw, 0).to_bytes(2, "little")
+        self.public = base64.b32encode(checked).decode().rstrip("=")
+
+    def seal(self, message: bytes, other: str) -> bytes:
+        """For whoever has the public key `other`. Raises ValueError where that is no curve key."""
+        from cryptography.hazmat.primitives.poly1305 import Poly1305
+
+        nonce = os.urandom(salsa.NONCE_BYTES)
+        stream = salsa.xsalsa20(self._shared(other), nonce, SEED_BYTES + len(message))
+        sealed = salsa.xor(message, stream[SEED_BYTES:])
+        return ENVELOPE + nonce + Poly1305.generate_tag(stream[:SEED_BYTES], sealed) + sealed
+
+    def open(self, envelope: bytes, other: str) -> bytes:
+        """What whoever has `other` sealed for us. Raises ValueError: nobody did, or it was changed."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.poly1305 import Poly1305
+
+        start = len(ENVELOPE) + salsa.NONCE_BYTES
+        nonce, tag, sealed = envelope[len(ENVELOPE) : start], envelope[start : start + 16], envelope[start + 16 :]
+        if not envelope.startswith(ENVELOPE) or len(tag) < 16:
+            raise ValueError("not sealed with a curve key")
+        stream = salsa.xsalsa20(self._shared(other), nonce, SEED_BYTES + len(sealed))
+        try:
+            Poly1305.verify_tag(stream[:SEED_BYTES], sealed, tag)
+        except InvalidSignature as error:
+            raise ValueError("sealed for somebody else, or changed on the way") from error
+        return salsa.xor(sealed, stream[SEED_BYTES:])
+
+    def _shared(self, other: str) -> bytes:
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
+        raw = decode_nkey(other)
+        if raw[0] != KINDS["X"] or len(raw) != 1 + SEED_BYTES:
+            raise ValueError("not a public curve key")
+        shared = self._key.exchange(X25519PublicKey.from_public_bytes(raw[1:]))
+        return salsa.hsalsa20(shared, bytes(16))
 
 
 class Credentials:

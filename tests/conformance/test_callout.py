@@ -13,6 +13,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from leafnode.net.secrets import SealingKey
 from tests.conformance.conftest import MAKERS
 from tests.conformance.raw import Wire
 from tests.conformance.test_jwt import VIOLATION, connect, nonce_of
@@ -33,6 +34,7 @@ class Service:
 
     def __init__(self, client: Client, issuer: Key) -> None:
         self.client, self.issuer = client, issuer
+        self.curve, self.seals, self.sealed_by = SealingKey(), True, list[str]()
         self.asked: list[dict[str, Any]] = []
         self.answers: dict[str, Answer] = {}
 
@@ -41,11 +43,15 @@ class Service:
         await self.client.flush()
 
     async def _take(self, message: Msg) -> None:
-        request = claims_of(message.data.decode())
+        server = (message.headers or {}).get("Nats-Server-Xkey", "")
+        self.sealed_by.append(server)
+        data = self.curve.open(message.data, server) if server else message.data
+        request = claims_of(data.decode())
         self.asked.append(request)
         answer = self.answers.get(request["nats"]["connect_opts"].get("user", ""))
         if answer is not None:
-            await message.respond(answer(self, request).encode())
+            text = answer(self, request).encode()
+            await message.respond(self.curve.seal(text, server) if server and self.seals else text)
 
     def says(self, request: dict[str, Any], *, issuer: Key | None = None, **body: Any) -> str:
         subject = body.pop("sub", request["nats"]["user_nkey"])
@@ -202,11 +208,11 @@ async def test_a_user_that_ends(running: tuple[Broker, Key], service: Service) -
 class House:
     """An operator's server with a service's account and another one."""
 
-    def __init__(self, start: Callable[[str], Broker]) -> None:
+    def __init__(self, start: Callable[[str], Broker], xkey: str = "") -> None:
         self.operator = Operator()
         self.auth, self.app, self.far = (self.operator.account(name) for name in ("auth", "app", "far"))
         self.service, self.sentinel = self.auth.user(), self.auth.user(bearer_token=True, pub={"deny": [">"]})
-        body = {"auth_users": [self.service.key.public], "allowed_accounts": [self.app.id]}
+        body = {"auth_users": [self.service.key.public], "allowed_accounts": [self.app.id], "xkey": xkey}
         jwts = (self.auth, self.auth.jwt(authorization=body)), (self.app, self.app.jwt()), (self.far, self.far.jwt())
         self.broker = start(self.operator.in_memory(*jwts))
 
@@ -250,6 +256,44 @@ async def test_a_service_of_an_account(house: House) -> None:
     assert asked["connect_opts"]["jwt"] == house.sentinel.jwt
     assert asked["connect_opts"]["pass"] == "x"
     await service.client.close()
+
+
+@pytest.mark.parametrize("maker", list(MAKERS))
+@pytest.mark.parametrize("seals", [True, False])
+async def test_sealed_requests(tmp_path: Path, maker: str, *, seals: bool) -> None:
+    """Sealed with a curve key; the answer may be."""
+    curve, started = SealingKey(), list[Broker]()
+
+    def start(config: str) -> Broker:
+        started.append(MAKERS[maker](tmp_path, config=config))
+        started[0].start()
+        return started[0]
+
+    house = House(start, curve.public)
+    try:
+        service = await house.serve(lambda s, r: s.says(r, jwt=s.user(r, issuer=house.app.key)))
+        service.curve, service.seals = curve, seals
+        assert await house.enter() == b"PONG\r\n"
+        assert service.sealed_by[0].startswith("X")
+        assert service.asked[0]["nats"]["server_id"]["xkey"] == service.sealed_by[0]
+        service.answers["alice"] = lambda s, r: s.says(r, error="no")
+        assert await house.enter() == VIOLATION
+        await service.client.close()
+    finally:
+        started[0].stop()
+
+
+@pytest.mark.parametrize("maker", list(MAKERS))
+async def test_sealed_requests_of_a_configuration(tmp_path: Path, maker: str) -> None:
+    issuer, curve = Key("A"), SealingKey()
+    config = CONFIG.format(issuer=issuer.public).replace("auth_users", f"xkey: {curve.public}, auth_users")
+    with MAKERS[maker](tmp_path, config=config) as broker:
+        service = Service(await nats.connect(broker.url, user="auth", password="p"), issuer)
+        service.curve = curve
+        service.answers["alice"] = lambda s, r: s.admits(r, "APP")
+        await service.start()
+        assert await told(broker, user="alice") == b"PONG\r\n"
+        await service.client.close()
 
 
 async def test_a_service_that_is_not_there(house: House) -> None:
