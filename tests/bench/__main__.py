@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench import firmware, forward, links, load
+from tests.bench import consume, firmware, forward, links, load
 from tests.support.servers import Broker, leafnode, stock_hub
 
 Measure = Callable[[int], float]
@@ -35,6 +35,14 @@ DURABLE: dict[str, tuple[str, Measure]] = {
     "durable publish, 256 B, one at a time": ("msg/s", lambda port: load.durable_publish(port, 256, 1_500, 1)),
     "durable publish, 256 B, 16 in flight": ("msg/s", lambda port: load.durable_publish(port, 256, 10_000, 16)),
     "durable publish, 256 B, 256 in flight": ("msg/s", lambda port: load.durable_publish(port, 256, 40_000, 256)),
+}
+
+
+CONSUME: dict[str, tuple[str, Measure]] = {
+    "pull, 256 B": ("msg/s", lambda port: consume.drain(port, 256, 50_000)),
+    "pull, 256 B, each acknowledged": ("msg/s", lambda port: consume.drain(port, 256, 20_000, acks=True)),
+    "push, 256 B": ("msg/s", lambda port: consume.drain(port, 256, 50_000, push=True)),
+    "push, 256 B, each acknowledged": ("msg/s", lambda port: consume.drain(port, 256, 20_000, push=True, acks=True)),
 }
 
 
@@ -84,7 +92,7 @@ def main() -> int:
     options = argparse.ArgumentParser(prog="make bench", description=__doc__.split("\n")[0])
     options.add_argument("--rounds", type=int, default=3, help="measurements of each case (default 3)")
     options.add_argument(
-        "--only", choices=["core", "durable", "links", "forward", "firmware"], help="leave the others out"
+        "--only", choices=["core", "durable", "consume", "links", "forward", "firmware"], help="leave the others out"
     )
     chosen = options.parse_args()
     if chosen.only not in ("links", "forward", "firmware"):
@@ -115,12 +123,15 @@ def run(folder: Path, rounds: int, only: str | None) -> None:
         print(f"{'':<40} {'leafnode':>12} {'nats-server':>12} {'':<6} {'ratio':>7} {'to safe':>7}")
         print(row("start to first PONG", "ms", our_start, stock_start))
         print(row("resident memory, idle", "MB", resident_mb(ours), resident_mb(stock)))
-        if only != "durable":
+        if only in (None, "core"):
             for name, (mine, theirs) in medians(CASES, [ours, stock], rounds).items():
                 print(row(name, CASES[name][0], mine, theirs))
-        if only != "core":
+        if only in (None, "durable"):
             for name, (mine, theirs, synced) in medians(DURABLE, [ours, stock, safe], rounds).items():
                 print(row(name, DURABLE[name][0], mine, theirs, synced))
+        if only in (None, "consume"):
+            for name, (mine, theirs) in medians(CONSUME, [ours, stock], rounds).items():
+                print(row(f"drain by {name}", CONSUME[name][0], mine, theirs))
         print(row("resident memory, after the load", "MB", resident_mb(ours), resident_mb(stock)))
     finally:
         for broker in (ours, stock, safe):
