@@ -7,8 +7,22 @@ from collections.abc import Callable
 
 from leafnode.stream import reads
 from leafnode.stream.consumer import Consumer
+from leafnode.stream.stream import Stream
 
 Done = Callable[[Consumer], None]
+
+
+def _newest(
+    stream: Stream, filters: list[bytes], then: Callable[[list[int]], None], tried: frozenset[int] = frozenset()
+) -> None:
+    """Call with the newest sequence of each subject; those that are not known are looked up first, each once."""
+    subjects = stream.contents.matching_any(filters)
+    unknown = [subject for subject in subjects if not subject.last_seq and subject.id not in tried]
+    if unknown:
+        subject = unknown[0]
+        stream.recall.look_up_last(subject, lambda: _newest(stream, filters, then, tried | {subject.id}))
+    else:
+        then([subject.last_seq for subject in subjects if subject.last_seq])
 
 
 def start(consumer: Consumer, done: Done) -> None:
@@ -23,14 +37,17 @@ def start(consumer: Consumer, done: Done) -> None:
 
     if policy == "new":
         at(last + 1)
+    elif policy == "last" and not config.filters:
+        at(max(last, first))
     elif policy == "last":
-        subjects = contents.matching_any(config.filters) if config.filters else None
-        newest = last if subjects is None else max((subject.last_seq for subject in subjects), default=0)
-        at(max(newest, first) if contents.messages else last + 1)
+        _newest(stream, config.filters, lambda found: at(max(found, default=first)))
     elif policy == "last_per_subject":
-        newest_ones = contents.matching_any(config.filters or [b">"])
-        consumer.begin_selected([subject.last_seq for subject in newest_ones if subject.last_seq])
-        done(consumer)
+
+        def selected(found: list[int]) -> None:
+            consumer.begin_selected(found)
+            done(consumer)
+
+        _newest(stream, config.filters or [b">"], selected)
     elif policy == "by_start_sequence":
         at(max(config.opt_start_seq, first))
     elif policy == "by_start_time":

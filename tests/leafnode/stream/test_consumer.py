@@ -321,3 +321,15 @@ def test_original_replay_keeps_the_gaps() -> None:
         arrivals += [(bench.now - start) // SECOND for _ in inbox.take()]
         bench.advance(SECOND)
     assert arrivals == [0, 2, 4]
+
+
+@pytest.mark.parametrize("policy", ["last", "last_per_subject"])
+def test_the_last_of_a_subject_is_known_after_its_newest_message_went(policy: str) -> None:
+    bench = Bench()
+    bench.create("S", subjects=["s.>"], retention="interest")
+    bench.consumer("S", "keeps")
+    for subject in ("s.0", "s.1", "s.0"):
+        bench.publish(subject, b"x")
+    bench.api("STREAM.MSG.DELETE.S", seq=3)
+    bench.consumer("S", "c", deliver_policy=policy, filter_subject="s.0")
+    assert [numbers(message)[1] for message in bench.fetch("S", "c", 5)] == [1]
