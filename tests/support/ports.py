@@ -1,24 +1,22 @@
 """Free TCP ports for servers that tests start, also when several test processes look for some at the same time.
 
-Ports come from below the range that the system hands out to connections, and each is claimed by a lock on a file, so
-that no other test process takes it between our look and the server's bind. A claim ends with this process, or when so
-many others were made that its server has long been bound, or is gone.
+Ports come from below the range that the system hands out to connections, and each is claimed by a name that only one
+process can have (an abstract socket, unix(7): no file is left behind), so that no other test process takes it between
+our look and the server's bind. A claim ends with this process, or when so many others were made that its server has
+long been bound, or is gone.
 """
 
 import contextlib
-import fcntl
 import itertools
 import os
 import socket
-import tempfile
 from collections import deque
-from pathlib import Path
 
 FIRST, LAST = 10_000, 32_000  # below Linux's ephemeral ports, which begin at 32,768
-CLAIMS_HELD = 256  # each is an open file
+CLAIMS_HELD = 256  # each is an open socket
 _STRIDE = 7  # so that the ports of one test do not lie side by side with those of another process
 
-_claims: deque[int] = deque()
+_claims: deque[socket.socket] = deque()
 _candidates = itertools.cycle(
     FIRST + (os.getpid() * 131 + step * _STRIDE) % (LAST - FIRST) for step in range(LAST - FIRST)
 )
@@ -30,22 +28,20 @@ def free_port(host: str = "127.0.0.1") -> int:
         if _claim(port):
             if _is_free(host, port):
                 return port
-            os.close(_claims.pop())
+            _claims.pop().close()
     raise RuntimeError(f"no free port from {FIRST} to {LAST}")
 
 
 def _claim(port: int) -> bool:
-    folder = Path(tempfile.gettempdir()) / f"fleetleaf-ports-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
-    lock = os.open(folder / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    claim = socket.socket(socket.AF_UNIX)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
+        claim.bind(f"\0fleetleaf-port-{port}")
+    except OSError:
+        claim.close()
         return False
-    _claims.append(lock)
+    _claims.append(claim)
     if len(_claims) > CLAIMS_HELD:
-        os.close(_claims.popleft())
+        _claims.popleft().close()
     return True
 
 
