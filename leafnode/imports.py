@@ -34,6 +34,11 @@ class _Standing(NamedTuple):
     ends_s: float
     """When its activation ends; 0 = never."""
 
+    @property
+    def ends(self) -> bool:
+        """Whether time alone may end it."""
+        return self.ends_s > 0
+
 
 class Imports:
     """Of all accounts of a broker."""
@@ -43,6 +48,7 @@ class Imports:
         self._check_token = check_token
         self._standing: dict[str, dict[ImportConfig, _Standing]] = {}  # by importer
         self._replies: dict[str, Replies] = {}
+        self._wanted: Mapping[str, AccountConfig] = {}  # as last settled
 
     def settle(self, wanted: Mapping[str, AccountConfig]) -> list[str]:
         """Make what stands what `wanted` says; returns what cannot be made, and why."""
@@ -57,6 +63,7 @@ class Imports:
         for name, imports in allowed.items():
             for one, (export, ends_s) in imports.items():
                 self._make(name, one, export, ends_s, problems)
+        self._wanted = dict(wanted)
         return problems
 
     def next_end_s(self) -> float:
@@ -72,7 +79,13 @@ class Imports:
     def _allowed(
         self, importer: AccountConfig, wanted: Mapping[str, AccountConfig], problems: list[str]
     ) -> Iterator[tuple[ImportConfig, tuple[ExportConfig, float]]]:
+        standing, before = self._standing.get(importer.name, {}), self._wanted
+        is_same = before.get(importer.name) is importer
         for one in importer.imports:
+            made = standing.get(one)
+            if made is not None and is_same and before.get(one.account) is wanted.get(one.account) and not made.ends:
+                yield one, (made.export, made.ends_s)  # nothing was written that could change it
+                continue
             try:
                 yield one, self._terms(importer.name, one, wanted)
             except (TrustError, TransformError) as error:

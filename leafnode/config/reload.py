@@ -87,6 +87,8 @@ def _refusals(old: Config, new: Config) -> Iterator[str]:
         values = getattr(old, option), getattr(new, option)
         shown = f": old={values[0]}, new={values[1]}" if all(map(_is_plain, values)) else ""
         yield _not_supported(option + shown)
+    if old.authorization.callout is None and new.authorization.callout is not None:
+        yield _not_supported("authorization.auth_callout: the server's id is to become a key that signs")
     yield from _jetstream_refusals(old.jetstream, new.jetstream)
     yield from _leaf_refusals(old, new)
 

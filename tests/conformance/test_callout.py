@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from leafnode.net.secrets import SealingKey
 from tests.conformance.conftest import MAKERS
 from tests.conformance.raw import Wire
 from tests.conformance.test_jwt import VIOLATION, connect, nonce_of
-from tests.support.servers import Broker
+from tests.support.servers import Broker, leafnode
 from tests.support.trust import UNLIMITED_USER, Key, Operator, claims
 
 HOUR = 3600
@@ -301,3 +302,25 @@ async def test_a_service_that_is_not_there(house: House) -> None:
     with Wire(house.broker.port) as wire:
         wire.send(house.service.connect(nonce_of(wire), protocol=0) + b"PING\r\n")
         assert wire.until(b"\r\n") == b"PONG\r\n"
+
+
+async def test_a_service_goes_with_the_configuration(tmp_path: Path) -> None:
+    """Of leafnode alone: its own way to reload."""
+    issuer = Key("A")
+    with leafnode(tmp_path, config=CONFIG.format(issuer=issuer.public)) as broker:
+        auth = await nats.connect(broker.url, user="auth", password="p")
+        service = Service(auth, issuer)
+        service.answers["alice"] = lambda s, r: s.admits(r, "APP")
+        await service.start()
+        assert await told(broker, user="alice") == b"PONG\r\n"
+        (broker.folder / "server.conf").write_text(
+            f'listen: "127.0.0.1:{broker.port}"\n{CONFIG.partition("authorization {{")[0].format()}\n'
+        )
+        broker.signal(signal.SIGHUP)
+        async with asyncio.timeout(10):
+            while "Reloaded server configuration" not in broker.output():
+                await asyncio.sleep(0.01)
+        assert await told(broker, user="alice") == VIOLATION
+        assert len(service.asked) == 1
+        assert auth.is_connected
+        await auth.close()

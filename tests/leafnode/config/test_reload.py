@@ -74,6 +74,16 @@ def test_of_jetstream_a_part_may_change(old: str, new: str, words: str) -> None:
     assert bool(told) == bool(words)
 
 
+def test_an_auth_callout_may_change_but_not_come() -> None:
+    def text(*users: str) -> str:
+        rules = f"auth_callout {{ issuer: A{'B' * 55}, auth_users: [a], account: A }}" if users else ""
+        return f"accounts {{ A {{ users: [ {{user: a, password: p}} ] }} }}\nauthorization {{ {rules} }}"
+
+    without, with_it = load_text(text()), load_text(text("a"))
+    assert "auth_callout" in refusal(without, with_it)
+    assert refusal(with_it, without) == ""
+
+
 def test_the_report_names_what_changed() -> None:
     old, new = load_text("max_payload: 5"), load_text("max_payload: 6\nauthorization { token: s3cret }")
     assert report(old, new) == ["authorization", "max_payload = 6 (was 5)"]
