@@ -26,7 +26,7 @@ from leafnode.route.leaf import Leaf
 
 DIAL_SECONDS = 5.0  # to connect a socket; LTE needs more than the second that nats-server gives
 HANDSHAKE_SECONDS = 10.0  # from the connection to the exchange of interest, TLS included
-LOOP_SECONDS = 30.0  # pause after a loop was detected (nats-server)
+LONG_SECONDS = 30.0  # pause after a loop, or what else does not pass by itself (nats-server)
 REMIND_SECONDS = 3600.0  # between log lines while a hub stays away
 STABLE_SECONDS = 10.0  # a link that lasted this long resets the delays
 DISCOVERED_MAX = 64  # addresses of a hub's cluster that are remembered
@@ -168,7 +168,7 @@ class Uplink:
                 await asyncio.sleep(self._pause(leaf, delays))
 
     def _pause(self, leaf: Leaf | None, delays: Iterator[float]) -> float:
-        return LOOP_SECONDS if leaf is not None and leaf.loop_detected else next(delays)
+        return LONG_SECONDS if leaf is not None and leaf.must_wait else next(delays)
 
     # what happened -----------------------------------------------------------------------------------------------
 

@@ -45,6 +45,13 @@ CONTROL_LINE_FACTOR = 16  # control lines on links may be so many times longer t
 ACK_PREFIX = b"$JS.ACK."
 ACK_DOTS = 8  # dots in an acknowledgement subject before a glued subject can follow
 EARLY = b".API.CONSUMER.>"  # end of the subject that is told before everything else
+LASTING = (  # in what a hub says before it closes: the next attempt will meet the same, and so may be later
+    "Loop detected",
+    "Permissions Violation",
+    "same cluster name",
+    "minimum version",
+    "Duplicate Remote LeafNode",
+)
 OURS = "leafnode"  # `git_commit` in the INFO of a leafnode
 LISTENER_FIELDS = {
     "leafnode_urls",
@@ -85,7 +92,7 @@ class Leaf:
         self.remote: dict[str, Any] = {}  # the hub's INFO
         self.remote_cluster = ""
         self.up = False
-        self.loop_detected = False
+        self.must_wait = False
         self.wants_tls: Callable[[], None] | None = None  # set by the shell; called once instead of CONNECT
         self.in_msgs = self.in_bytes = self.out_msgs = self.out_bytes = 0
         self.pings_out = 0
@@ -165,7 +172,7 @@ class Leaf:
                     self._after_burst(self._nudge)
             case control.Err(text):
                 self.close_reason = text.decode(errors="replace").strip("' ")
-                self.loop_detected = "Loop detected" in self.close_reason or "Permissions" in self.close_reason
+                self.must_wait = any(words in self.close_reason for words in LASTING)
             case _:  # +OK, CONNECT
                 pass
 
@@ -295,7 +302,7 @@ class Leaf:
 
     def _learn(self, subject: bytes, queue: bytes, weight: int) -> None:
         if subject == LOOP_PREFIX + self.options.loop_id:
-            self.loop_detected = True
+            self.must_wait = True
             text = f'Loop detected for leafnode account="{self.account.name}". Delaying attempt to reconnect for 30s'
             raise ProtocolError(text, "Loop Detected")
         if not is_valid(subject):

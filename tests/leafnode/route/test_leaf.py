@@ -3,6 +3,8 @@
 import dataclasses
 import json
 
+import pytest
+
 from leafnode.route.account import Account
 from leafnode.route.leaf import Leaf, unglue
 from leafnode.route.leaf_options import LeafOptions
@@ -213,8 +215,24 @@ def test_our_own_loop_mark_coming_back_ends_the_link() -> None:
     leaf = link(FakeHost().account)
     leaf.receive(b"LS+ $LDS." + b"L" * 22 + b"\r\n")
     assert leaf.closing
-    assert leaf.loop_detected
+    assert leaf.must_wait
     assert b"Loop detected" in text(leaf)
+
+
+@pytest.mark.parametrize(
+    ("said", "lasts"),
+    [
+        ('Permissions Violation for Publish to "a"', True),
+        ("Duplicate Remote LeafNode Connection", True),
+        ("remote leafnode has same cluster name", True),
+        ("Authorization Violation", False),
+        ("Stale Connection", False),
+    ],
+)
+def test_what_does_not_pass_by_itself_is_not_tried_again_at_once(said: str, lasts: bool) -> None:
+    leaf = link(FakeHost().account)
+    leaf.receive(f"-ERR '{said}'\r\n".encode())
+    assert (leaf.must_wait, leaf.close_reason) == (lasts, said)
 
 
 def test_the_end_of_a_link_takes_its_interest_away() -> None:
