@@ -168,7 +168,8 @@ class Figures:
             "active_servers": 1,
         }
         if full["jetstream"]:
-            answer["jetstream"] = full["jetstream"]
+            config = {key: value for key, value in full["jetstream"]["config"].items() if key != "store_dir"}
+            answer["jetstream"] = {**full["jetstream"], "config": config}
         return answer | {"gomaxprocs": full["gomaxprocs"]}
 
     def healthz(self, asked: Healthz) -> Answer:

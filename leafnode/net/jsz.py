@@ -118,10 +118,10 @@ def _stream(js: "JetStream", stream: "Stream", asked: Jsz) -> dict[str, Any]:
     if asked.config:
         shown["config"] = info["config"]
     shown["state"] = info["state"]
-    if asked.consumers:
-        shown["consumer_detail"] = [_consumer(js, name, stream, asked) for name in _consumers(stream)]
-    if asked.direct_consumers:
-        shown["direct_consumer_detail"] = [_consumer(js, name, stream, asked) for name in _consumers(stream, True)]
+    if asked.consumers and (names := _consumers(stream)):
+        shown["consumer_detail"] = [_consumer(js, name, stream, asked) for name in names]
+    if asked.direct_consumers and (names := _consumers(stream, True)):
+        shown["direct_consumer_detail"] = [_consumer(js, name, stream, asked) for name in names]
     return shown | {key: info[key] for key in SHOWN_OF_STREAM if key in info}
 
 

@@ -129,7 +129,11 @@ class Requests:
         if word == "RAFTZ":
             return {"server": server, "data": {}}  # there is no Raft here
         end = self._figures.endpoints[word]
-        status, body = end.answer(end.options.from_json(request.body))
+        options = end.options.from_json(request.body)
+        try:
+            status, body = end.answer(options)
+        except BadRequest as error:  # well said, but not to be had
+            return self._failed(500, str(error), data=None)
         if word == "HEALTHZ" and isinstance(body, dict):
             body = {"status": body["status"], "status_code": status} | body
         return {"server": server, "data": body}

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from leafnode.base import nuid
+from leafnode.config.options import GLOBAL_ACCOUNT
 from leafnode.net import advisories, requests, tracing
 from leafnode.net.figures import Figures, Running, link_row
 from leafnode.net.links import LinkView
@@ -134,6 +135,7 @@ class SystemAccount:
         if not row.account:
             if row.reason.startswith("Authentication"):
                 self._tell(f"$SYS.SERVER.{self._running.server_id}.CLIENT.AUTH.ERR", body)
+                self._tell(f"$SYS.ACCOUNT.{GLOBAL_ACCOUNT}.DISCONNECT", body)
             return
         self._tell(f"$SYS.ACCOUNT.{row.account}.DISCONNECT", body)
         self._count(row.account)

@@ -101,6 +101,10 @@ def test_requests_to_servers(broker: Broker) -> None:
         == "SYS"
     )
     assert boss.ask("$SYS.REQ.SERVER.PING.SUBSZ", "xx")["error"]["code"] == 400
+    refused = boss.ask("$SYS.REQ.SERVER.PING.CONNZ", '{"sort": "bad"}')
+    assert refused["error"] == {"code": 500, "description": "invalid sorting option: bad"}
+    assert refused["data"] is None
+    assert "store_dir" not in boss.ask("$SYS.REQ.SERVER.PING")["statsz"]["jetstream"]["config"]
     assert boss.ask("$SYS.REQ.SERVER.PING.NOPE") is None
     boss.wire.close()
 
@@ -170,7 +174,8 @@ def collect(boss: Hand, *wanted: str) -> dict[str, Any]:
 def test_events(broker: Broker) -> None:
     boss = Hand(broker.port, "sys")
     boss.wire.send(
-        b"SUB $SYS.ACCOUNT.B.> 1\r\nSUB $SYS.SERVER.*.CLIENT.> 2\r\nSUB $SYS.SERVER.*.SHUTDOWN 3\r\nPING\r\n"
+        b"SUB $SYS.ACCOUNT.B.> 1\r\nSUB $SYS.SERVER.*.CLIENT.> 2\r\nSUB $SYS.SERVER.*.SHUTDOWN 3\r\n"
+        b"SUB $SYS.ACCOUNT.$G.DISCONNECT 4\r\nPING\r\n"
     )
     boss.wire.until(b"PONG\r\n")
     with Wire(broker.port) as refused:
@@ -180,7 +185,7 @@ def test_events(broker: Broker) -> None:
     client.wire.send(b"PUB x 3\r\nabc\r\nPING\r\n")
     client.wire.until(b"PONG\r\n")
     client.wire.close()
-    events = collect(boss, "AUTH.ERR", "B.CONNECT", "B.DISCONNECT", "SERVER.CONNS")
+    events = collect(boss, "AUTH.ERR", "$G.DISCONNECT", "B.CONNECT", "B.DISCONNECT", "SERVER.CONNS")
     came, went = events["B.CONNECT"], events["B.DISCONNECT"]
     assert came["type"] == "io.nats.server.advisory.v1.client_connect"
     assert {"id", "timestamp", "server"} <= came.keys()
@@ -191,7 +196,7 @@ def test_events(broker: Broker) -> None:
     assert went["type"] == "io.nats.server.advisory.v1.client_disconnect"
     assert (went["sent"], went["received"]) == ({"msgs": 1, "bytes": 3}, {"msgs": 0, "bytes": 0})
     assert went["reason"] == "Client Closed"
-    assert events["AUTH.ERR"]["reason"] == "Authentication Failure"
+    assert events["AUTH.ERR"]["reason"] == events["$G.DISCONNECT"]["reason"] == "Authentication Failure"
     conns = events["SERVER.CONNS"]
     assert conns["type"] == "io.nats.server.advisory.v1.account_connections"
     assert conns["acc"] == "B"
