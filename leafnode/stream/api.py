@@ -39,8 +39,14 @@ class Request:
     def answer(self, fields: dict[str, object], headers: bytes = b"") -> None:
         self._api.send(self, {"type": _TYPE + self._endpoint.kind, **fields}, headers)
 
-    def fail(self, error: ApiError) -> None:
-        self._api.errors += 1
+    def answer_quietly(self, fields: dict[str, object]) -> None:
+        """Reads are many: they are neither counted nor audited, as with nats-server."""
+        self._api.total -= 1
+        self._api.reply(self, schema.encode({"type": _TYPE + self._endpoint.kind, **fields}))
+
+    def fail(self, error: ApiError, *, counts: bool = True) -> None:
+        """`counts`: as an error in the account's figures; what the store finds out does not, as with nats-server."""
+        self._api.errors += counts
         self._api.send(self, {"type": _TYPE + self._endpoint.kind, "error": error_json(error), **self._endpoint.zeros})
 
     def attempt(self, step: Callable[[], None]) -> None:
@@ -127,8 +133,7 @@ class Api:
 
     def send(self, request: Request, body: dict[str, object], headers: bytes = b"") -> None:
         encoded = schema.encode(body)
-        if request.reply:
-            self._around.account.publish(Message(request.reply, headers=headers, payload=encoded))
+        self.reply(request, encoded, headers)
         self._around.advise(
             "ADVISORY.API",
             "advisory.v1.api_audit",
@@ -138,6 +143,10 @@ class Api:
             request=request.body.decode(errors="replace"),
             response=encoded.decode(errors="replace"),
         )
+
+    def reply(self, request: Request, encoded: bytes, headers: bytes = b"") -> None:
+        if request.reply:
+            self._around.account.publish(Message(request.reply, headers=headers, payload=encoded))
 
 
 def level_is_fine(headers: bytes) -> bool:

@@ -6,6 +6,7 @@ Every look-up waits until what was kept before it is committed: readers never se
 import base64
 from typing import TYPE_CHECKING, Any
 
+from leafnode.errors import ApiError
 from leafnode.stream import faults, schema, times
 from leafnode.stream.api import Api, Endpoint, Request
 from leafnode.stream.direct_gets import DirectGets
@@ -42,7 +43,7 @@ class MessageApi:
             if stored is None:
                 request.fail(faults.fault(faults.NO_MESSAGE))
             else:
-                request.answer({"message": _as_json(stored, bare=bare)})
+                request.answer_quietly({"message": _as_json(stored, bare=bare)})
 
         find(stream, asked, found)
 
@@ -56,12 +57,10 @@ class MessageApi:
             raise faults.fault(faults.SEALED)
         if stream.config.deny_delete:
             raise faults.fault(faults.MESSAGE_DELETE, "message delete not permitted")
-        if seq < max(1, stream.contents.first_seq):
-            raise faults.fault(faults.MESSAGE_DELETE, "no message found")
-        if seq > stream.contents.last_seq:
-            raise faults.fault(faults.MESSAGE_DELETE, "stream store EOF")
-        if stream.contents.is_gone(seq):
-            raise faults.fault(faults.SEQUENCE_NOT_FOUND, seq)
+        problem = _not_there(stream, seq)
+        if problem is not None:
+            request.fail(problem, counts=False)
+            return
         erases = not asked.get("no_erase", False)
         self._around.journal.after(
             lambda failure: request.attempt(lambda: self._delete(request, stream, seq, failure, erases=erases))
@@ -74,7 +73,7 @@ class MessageApi:
         def removed(weights: dict[int, Any]) -> None:
             weight = weights.get(seq)
             if weight is None or stream.contents.is_gone(seq):
-                request.fail(faults.fault(faults.SEQUENCE_NOT_FOUND, seq))
+                request.fail(faults.fault(faults.SEQUENCE_NOT_FOUND, seq), counts=False)
                 return
             stream.remove(seq, weight.subject, weight.size, "deleted")
             stream.changes().erases |= erases
@@ -91,6 +90,15 @@ class MessageApi:
             removed({seq: known})
         else:
             stream.recall.weights([seq], removed)
+
+
+def _not_there(stream: Stream, seq: int) -> ApiError | None:
+    """Why a message cannot be deleted."""
+    if seq < max(1, stream.contents.first_seq):
+        return faults.fault(faults.MESSAGE_DELETE, "no message found")
+    if seq > stream.contents.last_seq:
+        return faults.fault(faults.MESSAGE_DELETE, "stream store EOF")
+    return faults.fault(faults.SEQUENCE_NOT_FOUND, seq) if stream.contents.is_gone(seq) else None
 
 
 def _as_json(stored: Stored, *, bare: bool) -> dict[str, object]:

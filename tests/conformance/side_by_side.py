@@ -22,7 +22,6 @@ VOLATILE = {
     "last_ts",
     "last_active",
     "active",
-    "api",
     "event_time",
     "id",
 }
