@@ -13,6 +13,7 @@ from leafnode.stream import reads
 from leafnode.stream.stream import Stream
 
 LOOK_SECONDS = 1.0  # between looks at the disk's free space
+FROZEN_LEAST = 1 << 20  # bytes that may wait although the disk is short: what comes and goes is no backlog
 MARGIN = 64  # the part of a budget by which a drop goes below it: not a search for each message
 
 
@@ -51,7 +52,7 @@ class Budgets:
 
     def keep_to(self, flow: Flow, stream: Stream) -> None:
         """Drop what is over, a bounded portion at a time."""
-        self._look_at_disk(flow)
+        self.look_at_disk(flow)
         if self._busy or stream.suspended or time.monotonic() < self._rests_until:
             return
         for group in flow.groups:
@@ -61,7 +62,8 @@ class Budgets:
                 self._drop(flow, group, stream, excess + limit // MARGIN)
                 return
 
-    def _look_at_disk(self, flow: Flow) -> None:
+    def look_at_disk(self, flow: Flow) -> None:
+        """Whether there is the space that classes want to stay free; at most once in LOOK_SECONDS."""
         if not self._plans or time.monotonic() < self._looked + LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -69,7 +71,7 @@ class Budgets:
         for group in flow.groups:
             plan = group.plan
             if plan.budget.headroom and free < plan.budget.headroom:
-                self._frozen.setdefault(plan.name, max(1, group.backlog[1]))
+                self._frozen.setdefault(plan.name, max(FROZEN_LEAST, group.backlog[1]))
             else:
                 self._frozen.pop(plan.name, None)
 

@@ -32,6 +32,7 @@ from leafnode.stream.stream import Stream
 from leafnode.stream.stream_config import StreamConfig
 
 NOTE_SECONDS = 10.0  # between notes of how far it is, if nothing else is committed: a look at the hub tells the rest
+DELETE_SECONDS = 1.0  # the same of forwards whose notes make room
 JOIN_SECONDS = 0.5  # between notes in commits that happen anyway
 FAILED_SECONDS = 5.0  # until a forward that failed begins anew
 LOOK_SECONDS = 1.0  # between looks for a stream that does not exist yet, and at budgets
@@ -122,6 +123,7 @@ class Forwarder:
         self._counting = False
         self._storing = 0  # urgent notes on their way to the disk
         self._noted = 0.0
+        self._pause = DELETE_SECONDS if forward.delete else NOTE_SECONDS  # between notes
         self._first: int | None = None  # where to begin, once it is looked up
         self._shown: dict[str, str] = {}  # by lane: what the log said last
         self._restoring: asyncio.Task[None] | None = None
@@ -201,7 +203,7 @@ class Forwarder:
         if deadline is not None:
             seconds = min(seconds, max(0.0, (deadline - time.time_ns()) / SECOND))
         if self.flow.changed:
-            seconds = min(seconds, max(0.0, self._noted + NOTE_SECONDS - time.monotonic()))
+            seconds = min(seconds, max(0.0, self._noted + self._pause - time.monotonic()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
@@ -218,7 +220,7 @@ class Forwarder:
             self.budgets.keep_to(flow, self.main.stream)
         else:
             self._count(flow, self.main)
-        if flow.urgent or flow.soon or (flow.changed and time.monotonic() >= self._noted + NOTE_SECONDS):
+        if flow.urgent or flow.soon or (flow.changed and time.monotonic() >= self._noted + self._pause):
             self._note()
         for follower in (self.main, self.notices):
             if follower is not None:

@@ -49,6 +49,15 @@ class Site:
             self.sent[subject] = number + 1
         await client.close()
 
+    async def leave(self) -> None:
+        """The hub is away, and the site knows it."""
+        lost = self.broker.output().count(" lost after ")
+        self.link.refuse()
+        self.link.reset()
+        async with asyncio.timeout(ARRIVE_SECONDS):
+            while self.broker.output().count(" lost after ") == lost:
+                await asyncio.sleep(0.01)
+
     async def arrived(self, total: int | None = None) -> list[Copy]:
         """The hub's copies, once there are as many as were acknowledged."""
         wanted = sum(self.sent.values()) if total is None else total
@@ -111,9 +120,12 @@ async def linked(
     with make_hub(folder / "hub", config=hub_config(folder / "hub", leaf_port)) as hub:
         await make_stream(hub.url, hub_stream or copies_stream())
         async with Proxy(leaf_port) as link:
-            config = site_config(folder / "site", link.port, forward or forward_block())
+            config = site_config(folder / "site", link.port, forward_block() if forward is None else forward)
             with leafnode(folder / "site", config=config) as broker:
                 await make_stream(broker.url, StreamConfig(name="TELEMETRY", subjects=["tele.>"]))
+                async with asyncio.timeout(ARRIVE_SECONDS):
+                    while "leaf link up" not in broker.output():
+                        await asyncio.sleep(0.01)
                 yield Site(hub, link, broker)
 
 

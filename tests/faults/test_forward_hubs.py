@@ -196,8 +196,7 @@ async def test_what_the_local_stream_drops_is_receipted_exactly_through_kills(tm
         await client.close()
         await site.publish("tele.pi.n", 30)
         await site.arrives_once_and_in_order()
-        site.link.refuse()
-        site.link.reset()
+        await site.leave()
         for _ in range(2):
             await site.publish("tele.pi.n", 75)
             await asyncio.to_thread(site.broker.kill)
@@ -213,8 +212,7 @@ async def test_what_the_local_stream_drops_is_receipted_exactly_through_kills(tm
 async def test_new_messages_go_first_and_old_ones_trickle(tmp_path: Path) -> None:
     classes = "classes: [ { name: all, live: first, rate: { messages: 40 } } ], window: { messages: 5 }"
     async with linked(tmp_path, forward_block(classes)) as site:
-        site.link.refuse()
-        site.link.reset()
+        await site.leave()
         await site.publish("tele.pi.n", 60)
         site.link.accept()
         await until(site.hub.url, lambda client: count(client, "up.>"))
@@ -244,8 +242,7 @@ async def test_delivered_messages_may_leave_the_site(tmp_path: Path) -> None:
 async def test_a_budget_refuses_publishers_while_the_hub_is_away(tmp_path: Path) -> None:
     classes = "classes: [ { name: all, budget: { policy: refuse, bytes: 1000 } } ]"
     async with linked(tmp_path, forward_block(classes)) as site:
-        site.link.refuse()
-        site.link.reset()
+        await site.leave()
         client = await connect(site.broker.url)
         taken = 1000 // (100 + 30 + 9)
         for _ in range(taken):
@@ -263,8 +260,7 @@ async def test_a_budget_refuses_publishers_while_the_hub_is_away(tmp_path: Path)
 async def test_a_budget_drops_and_says_so(policy: str, least: int, tmp_path: Path) -> None:
     classes = f"classes: [ {{ name: all, budget: {{ policy: {policy}, bytes: 1000 }} }} ], receipts: 100ms"
     async with linked(tmp_path, forward_block(classes)) as site:
-        site.link.refuse()
-        site.link.reset()
+        await site.leave()
         client = await connect(site.broker.url)
         for number in range(20):
             await client.jetstream().publish("tele.pi.n", b"%100d" % number)

@@ -2,11 +2,13 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from leafnode.forward.plan import SECOND, Class, Destination, Forward, Hours, Rate, Window
+from leafnode.forward.plan import SECOND, Budget, Class, Destination, Forward, Hours, Rate, Window
 from leafnode.forward.shaping import Meter, is_open, minutes_until_open
+from leafnode.net.budgets import FROZEN_LEAST, Budgets
 from tests.leafnode.forward.world import Hub, World
 
 PLAIN = Forward(
@@ -169,3 +171,31 @@ def test_a_hubs_stream_that_cannot_serve_is_refused_with_what_to_do(change: dict
     assert lane.state == "refused"
     assert says in lane.reason
     assert not world.delivered()
+
+
+def test_only_the_subjects_that_were_asked_for_go_and_are_counted() -> None:
+    to = Destination(stream="COPIES", domain="hub", subject="up.{{wildcard(1)}}.{{partition(2,1)}}")
+    world = World(replace(PLAIN, filters=("tele.*.t",), to=to))
+    for subject in ("tele.a.t", "tele.a.h", "other"):
+        world.publish(subject)
+    assert sum(group.backlog[0] for group in world.flow.groups) == 1
+    world.run()
+    assert world.delivered() == [("tele.a.t", 1)]
+    (found,) = world.hub.copies()
+    assert found.subject.startswith("up.a.")
+
+
+def test_a_short_disk_freezes_what_may_wait(tmp_path: Path) -> None:
+    budget = Budget(policy="drop-oldest", headroom=1 << 60)
+    world = World(replace(PLAIN, classes=(Class(budget=budget),)))
+    budgets = Budgets(world.forward, str(tmp_path))
+    (group,) = world.flow.groups
+    assert budgets.limit(group) == 0
+    for _ in range(3):
+        world.publish("tele.a", b"x" * FROZEN_LEAST)
+    budgets.look_at_disk(world.flow)
+    assert budgets.limit(group) == group.backlog[1] > 3 * FROZEN_LEAST
+    empty = World(world.forward)
+    budgets = Budgets(world.forward, str(tmp_path))
+    budgets.look_at_disk(empty.flow)
+    assert budgets.limit(empty.flow.groups[0]) == FROZEN_LEAST

@@ -314,3 +314,18 @@ def test_later_permissions_replace_earlier_ones() -> None:
     leaf.receive(b'INFO {"connect_info":true,"export":{"deny":["b"]}}\r\n')
     client.receive(b"PUB a 0\r\n\r\nPUB b 0\r\n\r\n")
     assert text(leaf) == b"LMSG a 0\r\n\r\n"
+
+
+def test_the_broker_itself_sends_past_deny_exports_but_not_past_the_hubs_rules() -> None:
+    options = dataclasses.replace(OPTIONS, deny_exports=(b"tele.>",))
+    admitted = ADMITTED.replace(b'"remote_account"', b'"export":{"deny":["secret.>"]},"remote_account"')
+    leaf = link(Account("$G", lambda n: 0), options, admitted)
+    text(leaf)
+    assert leaf.send(Message(b"tele.pi", b"r", b"NATS/1.0\r\nA: b\r\n\r\n", b"x"))
+    assert text(leaf) == b"HMSG tele.pi r 18 19\r\nNATS/1.0\r\nA: b\r\n\r\nx\r\n"
+    assert not leaf.send(Message(b"secret.pi"))
+    assert not leaf.send(Message(b"$JS.API.INFO"))
+    assert leaf.send(Message(b"$JS.hub.API.INFO", b"r"))
+    assert leaf.max_payload == 1024 * 1024
+    leaf.end()
+    assert not leaf.send(Message(b"tele.pi"))
