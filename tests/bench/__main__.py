@@ -2,7 +2,8 @@
 
 Rounds alternate between the servers, figures are medians, and each row gives leafnode's figure divided by
 nats-server's: absolute numbers move with the machine, ratios much less. "safe" is nats-server with `sync_interval:
-always`, the promise that leafnode makes by default; the plain nats-server acknowledges before it syncs.
+always`, the promise that leafnode makes by default; the plain nats-server acknowledges before it syncs. "goal" is the
+ratio that leafnode is to reach; for times and memory it is an upper bound.
 
     make bench ARGS="--rounds 5 --only durable"
 """
@@ -17,20 +18,12 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench import consume, firmware, forward, links, load
+from tests.bench import consume, firmware, forward, links, load, scale
+from tests.bench.core import CASES
 from tests.support.servers import Broker, leafnode, stock_hub
 
 Measure = Callable[[int], float]
 
-CASES: dict[str, tuple[str, Measure]] = {
-    "publish, nobody listening, 16 B": ("msg/s", lambda port: load.publish(port, 16, 1_000_000)),
-    "publish to subscriber, 16 B": ("msg/s", lambda port: load.fan_out(port, 16, 600_000, 1)),
-    "publish to subscriber, 256 B": ("msg/s", lambda port: load.fan_out(port, 256, 400_000, 1)),
-    "publish to subscriber, 1 KiB": ("msg/s", lambda port: load.fan_out(port, 1024, 150_000, 1)),
-    "1,000 subjects, 128 B": ("msg/s", lambda port: load.fan_out(port, 128, 300_000, 1, subjects=1000)),
-    "fan-out to 10, 16 B": ("msg/s", lambda port: load.fan_out(port, 16, 150_000, 10)),
-    "request, median round trip": ("us", lambda port: load.request(port, 4_000)),
-}
 DURABLE: dict[str, tuple[str, Measure]] = {
     "durable publish, 256 B, one at a time": ("msg/s", lambda port: load.durable_publish(port, 256, 1_500, 1)),
     "durable publish, 256 B, 16 in flight": ("msg/s", lambda port: load.durable_publish(port, 256, 10_000, 16)),
@@ -83,16 +76,21 @@ def medians(cases: dict[str, tuple[str, Measure]], brokers: list[Broker], rounds
     return results
 
 
-def row(name: str, unit: str, ours: float, theirs: float, safe: float | None = None) -> str:
-    text = f"{name:<40} {ours:>12,.0f} {theirs:>12,.0f} {unit:<6} {ours / theirs:>7.2f}"
-    return text + (f" {ours / safe:>7.2f}" if safe else "")
+def row(
+    name: str, unit: str, ours: float, theirs: float, safe: float | None = None, *, goal: float | None = None
+) -> str:
+    ratio = f"{ours / theirs:>7.2f}" if theirs else f"{'-':>7}"
+    text = f"{name:<50} {ours:>12,.1f} {theirs:>12,.1f} {unit:<6} {ratio}"
+    return text + (f" {ours / safe:>7.2f}" if safe else "") + (f" goal {goal}" if goal else "")
 
 
 def main() -> int:
     options = argparse.ArgumentParser(prog="make bench", description=__doc__.split("\n")[0])
     options.add_argument("--rounds", type=int, default=3, help="measurements of each case (default 3)")
     options.add_argument(
-        "--only", choices=["core", "durable", "consume", "links", "forward", "firmware"], help="leave the others out"
+        "--only",
+        choices=["core", "scale", "durable", "consume", "links", "forward", "firmware"],
+        help="leave the others out",
     )
     chosen = options.parse_args()
     if chosen.only not in ("links", "forward", "firmware"):
@@ -120,12 +118,17 @@ def run(folder: Path, rounds: int, only: str | None) -> None:
     always = jetstream(folder / "safe", ", sync_interval: always")
     safe, _ = start_ms(lambda: stock_hub(folder / "safe", config=always))
     try:
-        print(f"{'':<40} {'leafnode':>12} {'nats-server':>12} {'':<6} {'ratio':>7} {'to safe':>7}")
+        print(f"{'':<50} {'leafnode':>12} {'nats-server':>12} {'':<6} {'ratio':>7} {'to safe':>7}")
         print(row("start to first PONG", "ms", our_start, stock_start))
         print(row("resident memory, idle", "MB", resident_mb(ours), resident_mb(stock)))
         if only in (None, "core"):
-            for name, (mine, theirs) in medians(CASES, [ours, stock], rounds).items():
-                print(row(name, CASES[name][0], mine, theirs))
+            measures = {name: (case.unit, case.measure) for name, case in CASES.items()}
+            for name, (mine, theirs) in medians(measures, [ours, stock], rounds).items():
+                print(row(name, CASES[name].unit, mine, theirs, goal=CASES[name].goal))
+            print(row("resident memory, after that", "MB", resident_mb(ours), resident_mb(stock)))
+        if only in (None, "scale"):
+            for name, unit, (mine, theirs) in scale.run([ours, stock]):
+                print(row(name, unit, mine, theirs))
         if only in (None, "durable"):
             for name, (mine, theirs, synced) in medians(DURABLE, [ours, stock, safe], rounds).items():
                 print(row(name, DURABLE[name][0], mine, theirs, synced))

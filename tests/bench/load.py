@@ -5,11 +5,12 @@ counted by their length. Each function returns what it measured; nothing is asse
 """
 
 import json
+import math
 import socket
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 CHUNK_BYTES = 256 * 1024  # written at once by a publisher
 CONNECT = b'CONNECT {"verbose":false,"pedantic":false,"headers":true,"no_responders":true,"protocol":0}\r\nPING\r\n'
@@ -34,7 +35,7 @@ class Client:
             seen += data
         return seen
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         self.socket.sendall(data)
 
     def flush(self) -> None:
@@ -51,12 +52,32 @@ class Client:
                 raise ConnectionError(f"closed by the server with {left} bytes missing")
             left -= got
 
+    def echo(self, size: int, say: bytes, count: int, *, first: int = 0) -> None:
+        """Say something for each message of so many bytes, `count` times in all; `first` times it was said before."""
+        heard, said, left = 0, first, 0
+        while heard < count:
+            data = self.socket.recv(262144)
+            if not data:
+                raise ConnectionError("closed by the server")
+            messages, left = divmod(left + len(data), size)
+            heard += messages
+            times = min(messages, count - said)
+            if times:
+                self.send(say * times)
+                said += times
+
     def close(self) -> None:
         self.socket.close()
 
 
 def frames(subject: str, size: int, count: int) -> bytes:
     return (f"PUB {subject} {size}\r\n".encode() + b"x" * size + b"\r\n") * count
+
+
+def parts(data: bytes) -> list[memoryview]:
+    """What a publisher hands to its socket at once."""
+    view = memoryview(data)
+    return [view[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
 
 
 def timed(work: Callable[[], None]) -> float:
@@ -81,30 +102,87 @@ def publish(port: int, size: int, count: int) -> float:
     return rate
 
 
-def fan_out(port: int, size: int, count: int, receivers: int, subjects: int = 1) -> float:
-    """Deliveries a second from one publisher to so many subscribers, up to the last byte at the last of them."""
+def fan_out(
+    port: int,
+    sizes: Sequence[int],
+    count: int,
+    receivers: int = 1,
+    *,
+    publishers: int = 1,
+    subjects: int = 1,
+    header: bytes = b"",
+) -> float:
+    """Deliveries a second from all publishers to so many subscribers, up to the last byte at the last of them.
+
+    Subjects and sizes rotate, one step a message each. `header`: a header line of every message.
+    """
     subscribers = [Client(port) for _ in range(receivers)]
     for subscriber in subscribers:
         subscriber.send(b"SUB bench.out.* 1\r\n")
         subscriber.flush()
-    publisher = Client(port)
-    per_chunk = max(CHUNK_BYTES // (size + 24) // subjects, 1) * subjects
-    chunk = b"".join(frames(f"bench.out.{n % subjects}", size, 1) for n in range(per_chunk))
-    delivered = sum(len(f"MSG bench.out.{n % subjects} 1 {size}\r\n") + size + 2 for n in range(per_chunk))
-    rounds = max(count // per_chunk, 1)
-    threads = [threading.Thread(target=subscriber.take, args=(delivered * rounds,)) for subscriber in subscribers]
+    clients = [Client(port) for _ in range(publishers)]
+    period = math.lcm(subjects, len(sizes))
+    period *= max(CHUNK_BYTES // (period * (sum(sizes) // len(sizes) + 24)), 1)
+    data, delivered = _rotation(period, subjects, sizes, header)
+    rounds = max(count // (period * publishers), 1)
+    chunks = parts(data)
+
+    def publish(client: Client) -> None:
+        for _ in range(rounds):
+            for chunk in chunks:
+                client.send(chunk)
+
+    threads = [threading.Thread(target=each.take, args=(delivered * rounds * publishers,)) for each in subscribers]
+    threads += [threading.Thread(target=publish, args=(client,)) for client in clients]
 
     def work() -> None:
         for thread in threads:
             thread.start()
-        for _ in range(rounds):
-            publisher.send(chunk)
         for thread in threads:
             thread.join()
 
-    rate = rounds * per_chunk * receivers / timed(work)
-    for client in (publisher, *subscribers):
+    rate = rounds * period * publishers * receivers / timed(work)
+    for client in (*clients, *subscribers):
         client.close()
+    return rate
+
+
+def _rotation(count: int, subjects: int, sizes: Sequence[int], header: bytes) -> tuple[bytes, int]:
+    """So many frames, and how many bytes one subscriber gets of them."""
+    block = b"NATS/1.0\r\n%b\r\n\r\n" % header if header else b""
+    verb, before = (b"HPUB", b"%d " % len(block)) if header else (b"PUB", b"")
+    made, delivered = [], 0
+    for number in range(count):
+        subject, size = b"bench.out.%d" % (number % subjects), sizes[number % len(sizes)]
+        rest = b"%b%d\r\n%b%b\r\n" % (before, len(block) + size, block, b"x" * size)
+        made.append(b"%b %b %b" % (verb, subject, rest))
+        delivered += len(made[-1]) + len(b"1 ")  # HMSG and MSG are as long as HPUB and PUB
+    return b"".join(made), delivered
+
+
+def request_window(port: int, count: int, window: int) -> float:
+    """Requests a second with so many under way: each answer makes room for the next request."""
+    server, client = Client(port), Client(port)
+    server.send(b"SUB bench.echo 1\r\n")
+    server.flush()
+    client.send(b"SUB bench.inbox 1\r\n")
+    client.flush()
+    ask, asked = (
+        b"PUB bench.echo bench.inbox 16\r\n" + b"x" * 16 + b"\r\n",
+        len(b"MSG bench.echo 1 bench.inbox 16\r\n") + 18,
+    )
+    answer, answered = b"PUB bench.inbox 16\r\n" + b"y" * 16 + b"\r\n", len(b"MSG bench.inbox 1 16\r\n") + 18
+
+    def work() -> None:
+        thread = threading.Thread(target=server.echo, args=(asked, answer, count))
+        thread.start()
+        client.send(ask * window)
+        client.echo(answered, ask, count, first=window)
+        thread.join()
+
+    rate = count / timed(work)
+    server.close()
+    client.close()
     return rate
 
 
