@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from leafnode.route.account import Account
-from leafnode.route.auth import User
+from leafnode.route.auth import USER_EXPIRED, User
 from leafnode.route.claims import AccountClaims
 from leafnode.route.trust import Trust
 
-USER_EXPIRED = "User Authentication Expired"
 USER_REVOKED = "User Authentication Revoked"
 ACCOUNT_EXPIRED = "Account Authentication Expired"
 TOO_MANY = "maximum account active connections exceeded"

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from leafnode.net.endpoint import Core
 from leafnode.net.frames import FrameLayer
 from leafnode.net.link_endpoint import Limits, LinkEndpoint
 from leafnode.net.listening import peer_address
-from leafnode.route.auth import Arrival
+from leafnode.route.auth import USER_EXPIRED, Arrival
 from leafnode.route.gate import Gate, Guest, permission_fields
 from leafnode.route.leaf import Leaf
 from leafnode.route.leaf_options import LeafOptions
@@ -154,6 +155,7 @@ class LeafConnection(LinkEndpoint):
         self.peer: tuple[str, int] = ("", 0)
         self._gate = gate
         self._auth_timer: asyncio.TimerHandle | None = None
+        self._end_timer: asyncio.TimerHandle | None = None
 
     def opened(self) -> None:
         self.peer = peer_address(self.transport)
@@ -175,6 +177,9 @@ class LeafConnection(LinkEndpoint):
         self.leaf = leaf
         self.core = leaf
         self.watch()
+        if leaf.user is not None and leaf.user.ends_s:
+            wait_s = max(leaf.user.ends_s - time.time(), 0.0)
+            self._end_timer = self._loop.call_later(wait_s, leaf.fail, USER_EXPIRED, "Authentication Expired")
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -190,6 +195,7 @@ class LeafConnection(LinkEndpoint):
             self._gate.fail("Authentication Timeout", "Authentication Timeout")
 
     def closed(self) -> None:
-        if self._auth_timer is not None:
-            self._auth_timer.cancel()
+        for timer in (self._auth_timer, self._end_timer):
+            if timer is not None:
+                timer.cancel()
         self.host.forget(self)

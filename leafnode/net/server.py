@@ -22,7 +22,7 @@ from leafnode.net.listening import peer_address
 from leafnode.net.sockets import CLOSED_MAX, Gone, Row
 from leafnode.net.tls import ServerTls, TlsLayer, tls_facts
 from leafnode.route.account import Account
-from leafnode.route.auth import ARRIVAL, Arrival, Authenticator, User
+from leafnode.route.auth import ARRIVAL, USER_EXPIRED, Arrival, Authenticator, User
 from leafnode.route.certificate import user_of_certificate
 from leafnode.route.known import FastSink
 from leafnode.route.session import Session
@@ -32,7 +32,6 @@ STALL_SECONDS = 0.005  # a publisher's pause when a receiver is congested; nats-
 STALLS_MAX = 50  # pauses on end for a receiver that is half drowned but reads; one that hardly reads gets no more
 READING_SECONDS = 1.0  # since its socket last took something, a receiver counts as one that reads
 FIRST_PING_SECONDS = 2.0  # after connecting, to learn that the peer answers (nats-server)
-USER_EXPIRED = "User Authentication Expired"
 NONCE_BYTES = 11  # 15 characters of base64
 
 log = logging.getLogger("leafnode.client")

@@ -13,6 +13,7 @@ from leafnode.route.permissions import Permissions
 from leafnode.route.verdict import Verdict
 
 GLOBAL_ACCOUNT = "$G"
+USER_EXPIRED = "User Authentication Expired"
 
 
 class Arrival(NamedTuple):

@@ -1,5 +1,6 @@
 """Accounts that are not here: fetched from a web server, or from a hub over the system account's leaf link."""
 
+import asyncio
 import http.server
 import threading
 import time
@@ -185,3 +186,28 @@ async def test_a_full_resolver_asks_the_hub_too(start: Starter, tmp_path: Path) 
     with Chain(start, tmp_path, f'resolver {{ type: full, dir: "{folder}", interval: "1s" }}') as chain:
         assert works(chain.site, chain.account)
         assert (folder / f"{chain.account.id}.jwt").exists()
+        system = await connect(chain.hub, chain.operator.system.user())
+        newer = chain.account.jwt(iat=int(time.time()) + 1, limits={"payload": 3})
+        await ask(system, "$SYS.REQ.CLAIMS.UPDATE", newer)
+        await system.close()
+        deadline = time.monotonic() + DEADLINE_S
+        while (folder / f"{chain.account.id}.jwt").read_text() != newer:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
+async def test_a_full_resolver_gets_what_it_missed(start: Starter, tmp_path: Path) -> None:
+    folder = tmp_path / "full"
+    with Chain(start, tmp_path, f'resolver {{ type: full, dir: "{folder}", interval: "1s" }}') as chain:
+        assert works(chain.site, chain.account)
+        chain.site.stop()
+        system = await connect(chain.hub, chain.operator.system.user())
+        newer, late = chain.account.jwt(iat=int(time.time()) + 1), chain.operator.account("late")
+        for jwt in (newer, late.jwt()):
+            await ask(system, "$SYS.REQ.CLAIMS.UPDATE", jwt)
+        await system.close()
+        chain.site.start()
+        deadline = time.monotonic() + DEADLINE_S
+        while not (folder / f"{late.id}.jwt").exists() or (folder / f"{chain.account.id}.jwt").read_text() != newer:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
