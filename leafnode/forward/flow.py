@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from leafnode.forward import record
-from leafnode.forward.lane import ARRIVED, COUNTED, Around, Entry, Lane, Orphan
+from leafnode.forward.entry import ARRIVED, COUNTED, Around, Entry
+from leafnode.forward.lane import Lane
 from leafnode.forward.memory import Memory
 from leafnode.forward.plan import SECOND, Class, Forward
 from leafnode.forward.sampling import Event, Sampler
@@ -151,9 +152,8 @@ class Flow:
             is_split=is_split,
         )
         prefix = f"orphan.{name}:"
-        for key, value in self._rows.items():
-            if key.startswith(prefix):
-                lane.orphans[int(key[len(prefix) :])] = Orphan(*json.loads(value))
+        found = {int(key[len(prefix) :]): row for key, row in self._rows.items() if key.startswith(prefix)}
+        lane.orphans.load(found)
         self.lanes.append(lane)
         return lane
 
@@ -443,7 +443,7 @@ class Flow:
         self.changed = self.urgent = self.soon = False
         rows: dict[str, bytes | None] = {f"lane.{lane.name}": lane.checkpoint().to_bytes() for lane in self.lanes}
         for lane in self.lanes:
-            rows.update({f"orphan.{lane.name}:{seq}": row for seq, row in lane.take_orphan_rows()})
+            rows.update({f"orphan.{lane.name}:{seq}": row for seq, row in lane.orphans.take_rows()})
         for group in self.groups:
             for name, sampler in group.samplers:
                 self._announce(sampler.take_events())

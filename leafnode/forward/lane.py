@@ -13,13 +13,13 @@ nothing behind `reserved` was ever sent (that is kept before it is exceeded), so
 A lane of old messages has `spans` to send and no end of its own; all others go on with what is stored next.
 """
 
-import dataclasses
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Literal
 
 from leafnode.forward import record
+from leafnode.forward.entry import ARRIVED, COUNTED, Around, Entry, Orphan, Orphans
 from leafnode.forward.memory import Memory
 from leafnode.forward.opening import Opened, Opening
 from leafnode.forward.plan import SECOND, Forward
@@ -46,57 +46,6 @@ PASSING = {10077, 10023, 10047, 10028, 10008, 10039, 10076, 10158}  # out of roo
 State = Literal["down", "opening", "running", "waiting", "refused"]
 
 
-class Entry:
-    """One message from reading to settling."""
-
-    __slots__ = ("hub_seq", "is_refused", "reason", "sent", "stored", "subject", "tries", "weight")
-
-    def __init__(self, stored: Stored, subject: bytes, weight: int, reason: str = "") -> None:
-        self.stored = stored
-        self.subject = subject  # at the hub
-        self.weight = weight  # bytes, as the local stream counts them
-        self.is_refused = False  # the hub will not have it
-        self.reason = reason  # how it ended: ARRIVED, COUNTED, or why it did not go; empty: it has not
-        self.sent = 0  # in the order of sending; 0: it waits
-        self.tries = 0
-        self.hub_seq = 0
-
-    @property
-    def size(self) -> int:
-        return len(self.stored.headers) + len(self.stored.payload)
-
-
-ARRIVED = "arrived"
-COUNTED = "counted"  # it did not go, and is in a tally already
-
-
-class Orphan(NamedTuple):
-    """What is left of a message whose end is not known yet."""
-
-    subject: str
-    size: int
-    time: int
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Around:
-    """What a lane needs of the flow that it belongs to."""
-
-    instance: str
-    """Who we are, at the hub."""
-    server: str
-    new_id: Callable[[], str]
-    keep: Callable[[], None]
-    """Ask for the memory to be stored before anything more is sent."""
-    keep_soon: Callable[[], None]
-    """Ask for it to be stored now."""
-    settled: Callable[[Entry], None]
-    """Told of each message that was read, in order."""
-    lost: Callable[[bytes, str, int, int, int], None]
-    """Subject, reason, sequence, time and size of a message that is gone before it was read or sent."""
-
-
 class Lane:
     """See the module."""
 
@@ -117,9 +66,7 @@ class Lane:
         self.session_acks = 0
         self.resets = 0
         self.max_payload = 1 << 20
-        self.orphans: dict[int, Orphan] = {}
-        """Messages that may be at the hub and left the local stream meanwhile, by sequence."""
-        self._changed_orphans: set[int] = set()
+        self.orphans = Orphans()
         self.keeps_verdicts = False
         """What is decided about messages must not be decided anew."""
         self.durable_reserved = memory.reserved
@@ -193,7 +140,7 @@ class Lane:
         self._judged = 0
         memory = self.memory
         memory.created, memory.position, memory.time = created, position, 0
-        self._drop_orphans()
+        self.orphans.clear()
         memory.reserved, memory.counted = 0, position
         memory.backlog = memory.backlog_bytes = 0
         memory.spans = None if memory.spans is None else []
@@ -282,8 +229,7 @@ class Lane:
             self._around.keep_soon()
         else:
             self._around.keep_soon()
-            self.orphans[seq] = Orphan(subject.decode(errors="replace"), size, time, reason)
-            self._changed_orphans.add(seq)
+            self.orphans.add(seq, Orphan(subject.decode(errors="replace"), size, time, reason))
 
     def forget(self, upto: int) -> None:
         """Everything up to a sequence is gone and counted."""
@@ -292,7 +238,7 @@ class Lane:
         memory.position = self.read_to = max(memory.position, upto)
         memory.backlog = memory.backlog_bytes = 0
         memory.counted = max(memory.counted, upto)
-        self._drop_orphans()
+        self.orphans.clear()
         memory.spans = None if memory.spans is None else []
 
     def _find(self, seq: int) -> Entry | None:
@@ -300,31 +246,16 @@ class Lane:
 
     def _settle_orphans(self) -> None:
         """What left the local stream while it may have been at the hub: now it is known."""
-        for seq, orphan in list(self.orphans.items()):
+        for seq, orphan in self.orphans.all():
             entry = self._find(seq) if seq <= self.read_to else None
             if entry is not None:
                 continue  # it is here, and goes
-            self._forget_orphan(seq)
+            self.orphans.forget(seq)
             self._leave_backlog(seq, orphan.size)
             if seq in self._found or (seq <= self._known[0] and orphan.time <= self._known[1]):
                 self._count_delivered(orphan.size)
             else:
                 self._around.lost(orphan.subject.encode(), orphan.reason, seq, orphan.time, orphan.size)
-
-    def _drop_orphans(self) -> None:
-        self._changed_orphans.update(self.orphans)
-        self.orphans.clear()
-
-    def _forget_orphan(self, seq: int) -> None:
-        if self.orphans.pop(seq, None) is not None:
-            self._changed_orphans.add(seq)
-
-    def take_orphan_rows(self) -> Iterator[tuple[int, bytes | None]]:
-        """Orphans that changed; None: it is none any more."""
-        for seq in self._changed_orphans:
-            orphan = self.orphans.get(seq)
-            yield seq, json.dumps(orphan).encode() if orphan is not None else None
-        self._changed_orphans.clear()
 
     def _count_delivered(self, size: int) -> None:
         self.memory.delivered += 1
@@ -357,9 +288,9 @@ class Lane:
         theirs.backlog, theirs.backlog_bytes = theirs.backlog + mine.backlog, theirs.backlog_bytes + mine.backlog_bytes
         theirs.counted = max(theirs.counted, upto)
         theirs.reserved = max(theirs.reserved, mine.reserved)
-        other.orphans.update(self.orphans)
-        other._changed_orphans.update(self.orphans)
-        self._drop_orphans()
+        for seq, orphan in self.orphans.all():
+            other.orphans.add(seq, orphan)
+        self.orphans.clear()
         other._found.update(self._found)
         other._found_to = max(other._found, default=0)
         other._known = max(other._known, self._known)
@@ -379,7 +310,7 @@ class Lane:
             if entry.reason == ARRIVED:
                 self._settled_hub = max(self._settled_hub, entry.hub_seq)
                 self._count_delivered(entry.weight)
-            self._forget_orphan(entry.stored.seq)
+            self.orphans.forget(entry.stored.seq)
             if entry.reason != COUNTED:
                 self._leave_backlog(entry.stored.seq, entry.weight)
             self._around.settled(entry)
