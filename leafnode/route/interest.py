@@ -21,6 +21,9 @@ Key = tuple[bytes, bytes]
 """A subject and a queue group, empty for plain interest."""
 PLAIN = b""
 LOOP_PREFIX = b"$LDS."  # subjects by which servers find themselves again: always told by name
+API_SUFFIX = (
+    b".API.CONSUMER.>"  # by which a JetStream is found: so is this, since who copies from it waits for the name
+)
 
 
 class Interest:
@@ -127,7 +130,7 @@ class Interest:
         """Whether a wildcard that was told makes it unnecessary to tell this; remembered until that one goes."""
         if subject in self._cover:
             return True
-        if not self._marks or subject.startswith(LOOP_PREFIX):
+        if not self._marks or subject.startswith(LOOP_PREFIX) or subject.endswith(API_SUFFIX):
             return False
         for mark in self._wildcards.match(subject):
             if mark.subject != subject and is_subset(subject, mark.subject):

@@ -31,7 +31,7 @@ from leafnode.errors import ProtocolError
 from leafnode.route.account import Account
 from leafnode.route.auth import User
 from leafnode.route.crossing import NEVER_CROSS, Crossing, Permits, permits_of, subjects_of
-from leafnode.route.interest import LOOP_PREFIX, PLAIN, Interest
+from leafnode.route.interest import API_SUFFIX, LOOP_PREFIX, PLAIN, Interest
 from leafnode.route.leaf_options import LeafOptions
 from leafnode.route.mapping import DROPPED, Mapping
 from leafnode.route.message import Message, Subscription
@@ -44,7 +44,6 @@ from leafnode.wire.control import CRLF, parse_leaf
 CONTROL_LINE_FACTOR = 16  # control lines on links may be so many times longer than a client's (nats-server)
 ACK_PREFIX = b"$JS.ACK."
 ACK_DOTS = 8  # dots in an acknowledgement subject before a glued subject can follow
-EARLY = b".API.CONSUMER.>"  # end of the subject that is told before everything else
 LASTING = (  # in what a hub says before it closes: the next attempt will meet the same, and so may be later
     "Loop detected",
     "Permissions Violation",
@@ -204,7 +203,7 @@ class Leaf:
     def _tell_early(self) -> None:
         """Only wildcards: a hub ends the link over a literal subject that it does not permit."""
         for mapping in self._mappings():
-            if mapping.source.endswith(EARLY) and self._is_wanted(mapping.source):
+            if mapping.source.endswith(API_SUFFIX) and self._is_wanted(mapping.source):
                 self._say(self._ours.tell_early(mapping.source))
 
     def _mappings(self) -> Iterable[Mapping]:

@@ -97,8 +97,9 @@ def test_what_came_and_went_in_one_turn_is_not_told() -> None:
     assert interest.settle() == []
 
 
-def test_marks_of_servers_are_told_by_name_whatever_covers_them() -> None:
+def test_what_servers_look_for_by_name_is_told_whatever_covers_it() -> None:
     interest = Interest()
     interest.change(b">", b"", 1)
     interest.change(b"$LDS.other", b"", 1)
-    assert b"LS+ $LDS.other\r\n" in interest.settle()
+    interest.change(b"$JS.hub.API.CONSUMER.>", b"", 1)
+    assert {b"LS+ $LDS.other\r\n", b"LS+ $JS.hub.API.CONSUMER.>\r\n"} < set(interest.settle())
