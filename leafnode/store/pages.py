@@ -16,7 +16,7 @@ HEADER_BYTES = 100  # of the file, before the first page's own header
 LEAF = 0x0D  # first byte of a leaf page of a table
 LOG_HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
-FRAMES_ASKED = 9  # of the log's first ones, for what its header should say
+FRAMES_ASKED = 9  # that are looked at when one is damaged: whether others say what it, or the header, should say
 LOG_MAGIC = (0x377F0682, 0x377F0683)
 PAGE_BYTES = 4096
 VALUE_MAX_BYTES = 80 << 20  # nothing longer was ever stored: max_payload may be 64 MB
@@ -160,8 +160,9 @@ def _common_salts(log: IO[bytes]) -> bytes:
 
 
 def _goes_on(log: IO[bytes], place: int, salts: bytes) -> bool:
-    """Whether the next frame is of this generation again."""
-    return _read(log, place + FRAME_HEADER_BYTES + PAGE_BYTES + 8, 8) == salts
+    """Whether one of the next frames is of this generation again."""
+    step = FRAME_HEADER_BYTES + PAGE_BYTES
+    return any(_read(log, place + number * step + 8, 8) == salts for number in range(1, FRAMES_ASKED))
 
 
 def _is_log_header(header: bytes) -> bool:

@@ -16,6 +16,7 @@ import ctypes
 import errno
 import os
 import platform
+import select
 import socket
 import struct
 import sys
@@ -24,19 +25,37 @@ from collections.abc import Sequence
 
 Numbers = dict[str, int]
 MACHINES: dict[str, tuple[int, Numbers]] = {  # audit architecture; numbers of the system calls
-    "x86_64": (0xC000003E, {"seccomp": 317, "fsync": 74, "fdatasync": 75, "pwrite64": 18, "ioctl": 16}),
-    "aarch64": (0xC00000B7, {"seccomp": 277, "fsync": 82, "fdatasync": 83, "pwrite64": 68, "ioctl": 29}),
+    "x86_64": (
+        0xC000003E,
+        {
+            "seccomp": 317,
+            "fsync": 74,
+            "fdatasync": 75,
+            "pwrite64": 18,
+            "write": 1,
+            "ftruncate": 77,
+            "unlink": 87,
+            "unlinkat": 263,
+        },
+    ),
+    "aarch64": (
+        0xC00000B7,
+        {"seccomp": 277, "fsync": 82, "fdatasync": 83, "pwrite64": 68, "write": 64, "ftruncate": 46, "unlinkat": 35},
+    ),
 }
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # classic BPF
 ALLOW, NOTIFY = 0x7FFF0000, 0x7FC00000
 SET_NO_NEW_PRIVS, SET_MODE_FILTER, NEW_LISTENER = 38, 1, 8
 RECEIVE, SEND = 0xC0502100, 0xC0182101  # ioctls of the listener
 REQUEST_BYTES, CONTINUE = 80, 1
+CALLS = ("fsync", "fdatasync", "pwrite64")  # asked for unless somebody wants others
 CONNECT_SECONDS = 20.0  # the wrapped program starts on a loaded machine
 
 
 class Gate:
     """Decides over the fsyncs and positioned writes of one process (and of those that replace it at a restart)."""
+
+    calls: Sequence[str] = CALLS
 
     def __init__(self) -> None:
         self.syncs = 0  # asked for so far
@@ -53,7 +72,7 @@ class Gate:
     def wrap(self, argv: Sequence[str]) -> list[str]:
         """`argv`, so that the program runs under this gate."""
         name = self._socket.getsockname()
-        return [sys.executable, "-m", "tests.support.syscalls", name[1:].decode(), *argv]
+        return [sys.executable, "-m", "tests.support.syscalls", name[1:].decode(), ",".join(self.calls), *argv]
 
     def hold_syncs(self) -> None:
         self._open.clear()
@@ -95,18 +114,25 @@ class Gate:
             self._serve(self._decide_all, listener)
 
     def _decide_all(self, listener: int) -> None:
-        numbers = MACHINES[platform.machine()][1]
-        try:
-            while True:
-                request = array.array("B", bytes(REQUEST_BYTES))
+        names = {number: name for name, number in MACHINES[platform.machine()][1].items()}
+        while True:
+            request = array.array("B", bytes(REQUEST_BYTES))
+            try:
                 _ioctl(listener, RECEIVE, request)
-                ticket, _pid, _flags, number = struct.unpack_from("=QIIi", request)
-                if number == numbers["pwrite64"]:
-                    _answer(listener, ticket, errno.ENOSPC if self._full else 0)
-                else:
-                    self._serve(self._sync, listener, ticket)
-        except OSError:  # the process is gone
-            os.close(listener)
+                ticket, thread, _, number, _, _, *values = struct.unpack_from("=QIIiIQ6Q", request)
+                self.decide(listener, ticket, names[number], thread, values)
+            except OSError as error:
+                if error.errno == errno.ENOENT and _is_alive(listener):  # a signal took the caller away from its call
+                    continue
+                os.close(listener)  # the process is gone
+                return
+
+    def decide(self, listener: int, ticket: int, call: str, thread: int, values: Sequence[int]) -> None:
+        """One call of a thread, with its arguments: answer it, now or later."""
+        if call == "pwrite64":
+            answer(listener, ticket, errno.ENOSPC if self._full else 0)
+        else:
+            self._serve(self._sync, listener, ticket)
 
     def _sync(self, listener: int, ticket: int) -> None:
         self.syncs += 1
@@ -114,14 +140,22 @@ class Gate:
         self._open.wait()
         self.waiting -= 1
         try:
-            _answer(listener, ticket, 0)
+            answer(listener, ticket, 0)
         except OSError:
             return  # killed while it was held
 
 
-def _answer(listener: int, ticket: int, error: int) -> None:
+def answer(listener: int, ticket: int, error: int) -> None:
+    """Let the call be carried out, or fail with an error number."""
     flags = 0 if error else CONTINUE
     _ioctl(listener, SEND, array.array("B", struct.pack("=QqiI", ticket, 0, -error, flags)))
+
+
+def _is_alive(listener: int) -> bool:
+    """Whether anybody can still call."""
+    watch = select.poll()
+    watch.register(listener, select.POLLIN)
+    return not any(events & select.POLLHUP for _, events in watch.poll(0))
 
 
 def _ioctl(listener: int, request: int, buffer: "array.array[int]") -> None:
@@ -133,10 +167,10 @@ def _ioctl(listener: int, request: int, buffer: "array.array[int]") -> None:
 # In the process under test, before it becomes what it is.
 
 
-def install() -> int:
+def install(calls: Sequence[str] = CALLS) -> int:
     """The kernel's listener for our own system calls from now on. Raises OSError where the kernel cannot."""
     architecture, numbers = MACHINES[platform.machine()]
-    asked = [numbers[name] for name in ("fsync", "fdatasync", "pwrite64")]
+    asked = [numbers[name] for name in calls if name in numbers]  # not every machine has every name
     program = [(LOAD, 0, 0, 4), (JUMP_IF_EQUAL, 1, 0, architecture), (RETURN, 0, 0, ALLOW), (LOAD, 0, 0, 0)]
     for place, number in enumerate(asked):
         program.append((JUMP_IF_EQUAL, len(asked) - place, 0, number))
@@ -153,11 +187,11 @@ def install() -> int:
     return int(listener)
 
 
-def main(name: str, argv: list[str]) -> None:
+def main(name: str, calls: str, argv: list[str]) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
         end.settimeout(CONNECT_SECONDS)
         end.connect("\0" + name)
-        listener = install()
+        listener = install(calls.split(","))
         socket.send_fds(end, [b"!"], [listener])
         end.recv(1)
     os.close(listener)
@@ -165,4 +199,4 @@ def main(name: str, argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])
