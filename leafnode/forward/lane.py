@@ -269,11 +269,15 @@ class Lane:
 
     def count(self, seq: int, size: int) -> None:
         """A message waits; in order."""
+        if seq > self.memory.counted:
+            self.count_many(seq, 1, size)
+
+    def count_many(self, last_seq: int, messages: int, size: int) -> None:
+        """Messages wait, of which none was counted."""
         memory = self.memory
-        if seq > memory.counted:
-            memory.counted = seq
-            memory.backlog += 1
-            memory.backlog_bytes += size
+        memory.counted = last_seq
+        memory.backlog += messages
+        memory.backlog_bytes += size
 
     def hand_over(self, other: "Lane", upto: int) -> None:
         """Leave everything up to a sequence to a lane of old messages, and go on behind it."""
