@@ -25,7 +25,7 @@ from leafnode.imports import Imports, no_tokens
 from leafnode.net.figures import Figures
 from leafnode.net.links import Links
 from leafnode.net.listening import BACKLOG, Sockets, port_of
-from leafnode.net.process import PortsFile, Signals, feed_watchdog, write_pid_file
+from leafnode.net.process import PortsFile, Signals, feed_watchdog, settle_memory, write_pid_file
 from leafnode.net.secrets import Signer
 from leafnode.net.server import ClientHost
 from leafnode.net.system import SystemAccount
@@ -523,6 +523,7 @@ async def serve(config: Config, *, argv0: str) -> int:
         log.critical("%s", error)
         await broker.stop()
         return 1
+    settle_memory()
     notifier.ready(f"serving clients on port {broker.port}")
     watchdog = asyncio.create_task(feed_watchdog(notifier), name="watchdog")
     try:
