@@ -45,12 +45,20 @@ class Redelivery:
         """The next message to deliver again; None: there is none, or it is being read."""
         while True:
             while self._ready:
-                stored = self._ready[0]
-                if stored.seq in self._queue and stored.seq in self._pending:
-                    return stored
+                if self._ready[0].seq == self._head():
+                    return self._ready[0]
                 self._ready.popleft()
             if not self._fetch():
                 return None
+
+    def _head(self) -> int:
+        """The first of the queue that still waits for its acknowledgement; 0: none does."""
+        while self._queue:
+            seq = next(iter(self._queue))
+            if seq in self._pending:
+                return seq
+            del self._queue[seq]
+        return 0
 
     def advance(self) -> None:
         """The message that `peek` showed is delivered."""
@@ -77,8 +85,8 @@ class Redelivery:
     def _found(self, wanted: list[int], rows: reads.Rows) -> None:
         self._stream.recall.finished()
         self._asked = False
-        self._ready.extend(rows.messages)
-        present = {stored.seq for stored in rows.messages}
+        present = {stored.seq: stored for stored in rows.messages}
+        self._ready.extend(present[seq] for seq in wanted if seq in present)  # the store's order is its own
         for seq in wanted:
             if seq not in present:
                 self._gone(seq)

@@ -32,6 +32,8 @@ class Both:
         self.pair = Pair(self._brokers[0].port, self._brokers[1].port)
 
     def restart(self) -> None:
+        """Deliveries, and acknowledgements that want no answer, are kept with the next commit: make one."""
+        self.pair.api("STREAM.CREATE.LAST", {"name": "LAST"})
         self.pair.close()
         self._brokers[1].kill()
         self._brokers[0].stop()
