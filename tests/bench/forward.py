@@ -5,6 +5,7 @@ without a forward. Both go through the same proxy, which counts bytes.
 """
 
 import asyncio
+import contextlib
 import statistics
 import tempfile
 import time
@@ -82,8 +83,10 @@ async def measure(hub: Broker, link: Proxy, site: Broker, *, forwards: bool) -> 
     await wait_for(client, stream, 1)
     up, down = link.up_bytes, link.down_bytes
     probes = asyncio.create_task(latencies(hub, site)) if forwards else None
+    most = asyncio.create_task(peak_mb(site))
     seconds = await wait_for(client, stream, MESSAGES)
-    peak = resident_mb(site)
+    most.cancel()
+    (peak,) = await asyncio.gather(most)
     figures = [
         ("drain of a backlog, 200 B", MESSAGES / seconds, "msg/s"),
         ("bytes on the wire besides the body, up", (link.up_bytes - up) / MESSAGES - len(BODY), "bytes"),
@@ -98,6 +101,16 @@ async def measure(hub: Broker, link: Proxy, site: Broker, *, forwards: bool) -> 
         figures.append(("the same, 95 of 100", found[int(len(found) * 0.95)] * 1e3, "ms"))
     await client.close()
     return figures
+
+
+async def peak_mb(broker: Broker) -> float:
+    """The most memory seen until cancelled."""
+    most = 0.0
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            most = max(most, resident_mb(broker))
+            await asyncio.sleep(0.02)
+    return most
 
 
 async def latencies(hub: Broker, site: Broker) -> list[float]:

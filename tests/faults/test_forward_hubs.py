@@ -4,6 +4,7 @@ Also what a site does with messages that cannot go: they are put aside, counted,
 """
 
 import asyncio
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,27 @@ async def test_three_deep(tmp_path: Path) -> None:
                     await asyncio.to_thread(gateway.start)
                     await work
                     await site.arrives_once_and_in_order()
+
+
+async def test_a_user_of_the_hub_with_the_permissions_that_the_page_names(tmp_path: Path) -> None:
+    """And none besides: what else the site would send or hear does not cross."""
+    page = (Path(__file__).parents[2] / "docs" / "store-and-forward.md").read_text()
+    shown = re.search(r"^permissions \{.*?^\}", page, re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    users = f"{{ user: site7, password: pw\n{shown[0]} }}, {{ user: admin, password: pw }}"
+    accounts = f"accounts {{ A {{ jetstream: enabled, users: [ {users} ] }} }}\nno_auth_user: admin"
+    leaf_port = free_port()
+    with stock_hub(tmp_path / "hub", config=f"{hub_config(tmp_path / 'hub', leaf_port)}\n{accounts}") as hub:
+        await make_stream(hub.url, copies_stream())
+        async with Proxy(leaf_port) as link:
+            forward = forward_block(to='subject: "up.site7.>"')
+            config = site_config(tmp_path / "site", link.port, forward).replace("://127", "://site7:pw@127")
+            with leafnode(tmp_path / "site", config=config) as broker:
+                await make_stream(broker.url, StreamConfig(name="TELEMETRY", subjects=["tele.>"]))
+                site = Site(hub, link, broker)
+                await asyncio.gather(site.publish("tele.pi.n", 100), cuts(site))
+                found = await site.arrived()
+                assert [int(copy.body) for copy in found] == list(range(100))
 
 
 async def test_a_second_leafnode_of_the_same_name_is_refused(tmp_path: Path) -> None:
