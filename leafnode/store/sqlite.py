@@ -38,7 +38,7 @@ from leafnode.stream.reads import Question
 CHECKPOINT_BYTES = 2 << 20  # written since the last checkpoint: half of what the log may have
 COMMIT_BYTES = 4096  # what a small commit writes besides its messages
 LOG_MAX_BYTES = 4 << 20  # beyond, the writer moves the log itself; a thousand pages, as SQLite would
-LOG_PIECE = bytes(1 << 20)  # written at once when the log is made
+LOG_PIECE = bytes(4096)  # written at once when the log is made: larger ones make Linux write larger ones ever after
 RECLAIM_PAGES = 1024  # given back to a full disk in one step; the log holds as many while it happens
 PAGE_BYTES = 4096
 Result = TypeVar("Result")

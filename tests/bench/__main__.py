@@ -18,18 +18,11 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench import consume, firmware, forward, links, load, scale
+from tests.bench import consume, durable, firmware, forward, links, load, scale
 from tests.bench.core import CASES
 from tests.support.servers import Broker, leafnode, stock_hub
 
 Measure = Callable[[int], float]
-
-DURABLE: dict[str, tuple[str, Measure]] = {
-    "durable publish, 256 B, one at a time": ("msg/s", lambda port: load.durable_publish(port, 256, 1_500, 1)),
-    "durable publish, 256 B, 16 in flight": ("msg/s", lambda port: load.durable_publish(port, 256, 10_000, 16)),
-    "durable publish, 256 B, 256 in flight": ("msg/s", lambda port: load.durable_publish(port, 256, 40_000, 256)),
-}
-
 
 CONSUME: dict[str, tuple[str, Measure]] = {
     "pull, 256 B": ("msg/s", lambda port: consume.drain(port, 256, 50_000)),
@@ -130,8 +123,8 @@ def run(folder: Path, rounds: int, only: str | None) -> None:
             for name, unit, (mine, theirs) in scale.run([ours, stock]):
                 print(row(name, unit, mine, theirs))
         if only in (None, "durable"):
-            for name, (mine, theirs, synced) in medians(DURABLE, [ours, stock, safe], rounds).items():
-                print(row(name, DURABLE[name][0], mine, theirs, synced))
+            for name, unit, (mine, theirs, synced), goal in durable.run([ours, stock, safe], rounds):
+                print(row(name, unit, mine, theirs, synced, goal=goal), flush=True)
         if only in (None, "consume"):
             for name, (mine, theirs) in medians(CONSUME, [ours, stock], rounds).items():
                 print(row(f"drain by {name}", CONSUME[name][0], mine, theirs))

@@ -238,14 +238,40 @@ def api(client: Client, subject: str, body: object) -> dict[str, object]:
     return answer
 
 
-def durable_publish(port: int, size: int, count: int, window: int) -> float:
-    """Acknowledged messages a second into a file stream, `window` of them without their acknowledgement at a time."""
+def durable_latencies(port: int, size: int, count: int) -> list[float]:
+    """Seconds from publishing into a file stream to the acknowledgement, one at a time."""
     client = Client(port)
     name = f"BENCH{time.time_ns()}"
     api(client, f"$JS.API.STREAM.CREATE.{name}", {"name": name, "subjects": [f"{name}.>"], "storage": "file"})
     client.send(b"SUB bench.acks 1\r\n")
     client.flush()
     frame = f"PUB {name}.a bench.acks {size}\r\n".encode() + b"x" * size + b"\r\n"
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        client.send(frame)
+        client.until(b"}\r\n")
+        times.append(time.perf_counter() - began)
+    api(client, f"$JS.API.STREAM.DELETE.{name}", None)
+    client.close()
+    return times
+
+
+def durable_publish(port: int, size: int, count: int, window: int, *, keys: int = 0) -> float:
+    """Acknowledged messages a second into a file stream, `window` of them without their acknowledgement at a time.
+
+    `keys`: into a stream like that of a bucket, which keeps the newest of each of so many subjects.
+    """
+    client = Client(port)
+    name = f"BENCH{time.time_ns()}"
+    config: dict[str, object] = {"name": name, "subjects": [f"{name}.>"], "storage": "file"}
+    if keys:
+        config |= {"max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True, "discard": "new"}
+    api(client, f"$JS.API.STREAM.CREATE.{name}", config)
+    client.send(b"SUB bench.acks 1\r\n")
+    client.flush()
+    used = max(keys, 1)
+    frames = [f"PUB {name}.{key} bench.acks {size}\r\n".encode() + b"x" * size + b"\r\n" for key in range(used)]
 
     def work() -> None:
         sent = acked = 0
@@ -253,7 +279,7 @@ def durable_publish(port: int, size: int, count: int, window: int) -> float:
         while acked < count:
             room = min(window - (sent - acked), count - sent)
             if room > 0:
-                client.send(frame * room)
+                client.send(b"".join(frames[n % used] for n in range(sent, sent + room)))
                 sent += room
             data = tail + client.socket.recv(262144)
             acked += data.count(b'"seq":')
