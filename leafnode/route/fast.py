@@ -20,7 +20,7 @@ from leafnode.route.rows import ROW_MIN, Column, payload_bytes, wants_answer
 from leafnode.route.subject import RESERVED_REPLIES
 from leafnode.wire.control import SIZE_DIGITS_MAX
 
-PAUSE_MAX = 1024  # frames after which a row is tried again where there was none
+PAUSE_MAX = 64  # frames after which a row is tried again where there was none; few enough for a chunk to have them
 CR, LF = 13, 10
 
 
