@@ -141,11 +141,15 @@ class Consumer:
 
     def on_removed(self, seq: int, *, advise: bool = True) -> None:
         """A message it wants is gone from the stream."""
+        was_full = self.is_full
         entry = self.ledger.drop_lost(seq)
         if entry is None:
             self.feed.on_removed(seq)
-        elif advise:
+            return
+        if advise:
             self.answers.on_removed(seq, entry)
+        if was_full:  # there is room for another delivery, once the stream has done with this change
+            self.stream.around.journal.after(lambda _failure: self.pump())
 
     def on_cleared(self) -> None:
         """Everything is gone from the stream."""

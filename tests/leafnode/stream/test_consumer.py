@@ -333,3 +333,12 @@ def test_the_last_of_a_subject_is_known_after_its_newest_message_went(policy: st
     bench.api("STREAM.MSG.DELETE.S", seq=3)
     bench.consumer("S", "c", deliver_policy=policy, filter_subject="s.0")
     assert [numbers(message)[1] for message in bench.fetch("S", "c", 5)] == [1]
+
+
+def test_a_deleted_message_makes_room_for_another_delivery() -> None:
+    bench = with_messages(2)
+    bench.consumer("S", "c", max_ack_pending=1)
+    inbox, _ = bench.pull("S", "c", batch=2)
+    assert [numbers(message)[1] for message in inbox.take()] == [1]
+    bench.api("STREAM.MSG.DELETE.S", seq=1)
+    assert [numbers(message)[1] for message in inbox.take()] == [2]
