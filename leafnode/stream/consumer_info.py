@@ -38,9 +38,9 @@ def describe(consumer: Consumer) -> dict[str, Any]:
 
 
 def _delivered_to(consumer: Consumer) -> int:
-    """The last delivery; of a consumer that has had none since the stream's beginning, how far it has looked."""
+    """The last delivery; of one in memory that has had none since the stream's beginning, how far it has looked."""
     ledger = consumer.ledger
-    is_fresh = not (consumer.position or ledger.delivered_seq or ledger.floor_stream_seq)
+    is_fresh = not (consumer.is_kept or consumer.position or ledger.delivered_seq or ledger.floor_stream_seq)
     return consumer.feed.reach if is_fresh else consumer.position
 
 
