@@ -120,7 +120,9 @@ class Storage:
         around.timers.wake = self._deadline.set
         jetstream = JetStream(around)
         self._jetstreams.append(jetstream)
-        jetstream.open(stream for stream in self._loaded if stream.account == account.name)
+        mine = [stream for stream in self._loaded if stream.account == account.name]
+        self._loaded = [stream for stream in self._loaded if stream.account != account.name]  # rows weigh as much again
+        jetstream.open(mine)
         while await self._answer():
             pass
         if self.trouble:
