@@ -28,7 +28,7 @@ fleet: look after a fleet of small devices over NATS
   ask        fleet query "os.name = 'Android'"           the whole fleet, now
              fleet why ID "os.name = 'Android'"          which part is not so, with the values
   configure  fleet config set NAME KEY=VALUE --group G   and watch devices take it up
-             fleet config status | history | diff | revert | get | rm
+             fleet config status | explain | history | diff | revert | get | rm
   do         fleet run --on ID -- systemctl restart x    now, or when the device is back
              fleet commands | fleet result CMD           what became of it
   try        fleet simulate --devices 1000               a fleet of devices on this machine
@@ -159,6 +159,9 @@ def _connection(default: Any) -> argparse.ArgumentParser:
         help="the hub's JetStream domain, when connected to a leaf node (FLEET_DOMAIN); usually: hub",
     )
     group.add_argument("--role", metavar="NAME", default=default, help="ask devices in this role (FLEET_ROLE)")
+    group.add_argument(
+        "--author", metavar="TEXT", default=default, help="named in revisions of configuration (FLEET_AUTHOR)"
+    )
     for name, what in (("ca", "certificates that vouch for it"), ("cert", "our certificate"), ("key", "our key")):
         help_ = f"{what} (FLEET_TLS_{name.upper()})"
         group.add_argument(f"--tls-{name}", metavar="FILE", default=default, help=help_)
@@ -374,6 +377,12 @@ def _config(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     command.add_argument("name", nargs="?", metavar="NAME", help="only this item")
     command.add_argument("--device", metavar="ID", help="only this device")
+    _shapes(command)
+    command = _command(
+        parts, shared, "explain", "Each value on a device: layer, revision, author.", "fleet config explain pi-7 mqtt"
+    )
+    command.add_argument("id", metavar="ID", help="the device")
+    _named(command)
     _shapes(command)
     command = _command(
         parts, shared, "diff", "What changed between two revisions.", "fleet config diff motd --all --from 17 --to 41"

@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "config rm": "cli_config:rm",
     "config history": "cli_config:history",
     "config revert": "cli_config:revert",
+    "config explain": "cli_config:explain",
     "config status": "cli_config:status",
     "config diff": "cli_config:diff",
     "run": "cli_commands:run",

@@ -38,11 +38,12 @@ def _entries(entries: list[Entry], output: Output, empty: str = "") -> None:
             entry.key,
             entry.revision,
             ago(entry.at, moment) if output.for_people else rfc3339(entry.at),
+            entry.author,
             _shown(entry.value) if output.shape != "json" else entry.value,
         )
         for entry in entries
     ]
-    output.table(("key", "revision", "changed", "value"), rows, empty=empty)
+    output.table(("key", "revision", "changed", "author", "value"), rows, empty=empty)
 
 
 def _shown(value: Any) -> str:
@@ -58,6 +59,24 @@ async def _get_for(arguments: Namespace, fleet: Fleet, output: Output) -> Exit:
         return Exit.OK
     rows = [(path, json.dumps(each, ensure_ascii=False), origins[path]) for path, each in layers.flat(value).items()]
     output.table(("key", "value", "from"), rows, empty=f"nothing: no layer that concerns {arguments.for_} has a value")
+    return Exit.OK
+
+
+async def explain(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.Event) -> Exit:
+    moment = now()
+    rows = [
+        (
+            origin.path,
+            json.dumps(origin.value, ensure_ascii=False) if output.shape != "json" else origin.value,
+            origin.since.key,
+            origin.since.revision,
+            origin.since.author,
+            ago(origin.since.at, moment) if output.for_people else rfc3339(origin.since.at),
+        )
+        for origin in await fleet.explain_config(arguments.name, arguments.id)
+    ]
+    nothing = f"nothing: no layer that concerns {arguments.id} has a value of {arguments.name}"
+    output.table(("key", "value", "layer", "revision", "author", "changed"), rows, empty=nothing)
     return Exit.OK
 
 

@@ -33,7 +33,7 @@ from agent.fleet.settings import Connection
 if TYPE_CHECKING:
     from agent.fleet.accounting import Outcome
     from agent.fleet.asking import Asking
-    from agent.fleet.configuration import Change, Entry
+    from agent.fleet.configuration import Change, Entry, Origin
     from agent.fleet.convergence import Convergence, Status
     from agent.fleet.hub import Hub
     from agent.fleet.inventory import Readings
@@ -219,6 +219,12 @@ class Fleet:
         from agent.fleet import configuration
 
         return await configuration.effective(self.hub, name, await self.device(device_id))
+
+    async def explain_config(self, name: str, device_id: str) -> list["Origin"]:
+        """For each leaf of NAME on a device: its value, the layer that decides, and the revision that put it there."""
+        from agent.fleet import configuration
+
+        return await configuration.explain(self.hub, name, await self.device(device_id))
 
     async def set_config(
         self,

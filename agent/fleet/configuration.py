@@ -5,8 +5,10 @@ an error, never a lost update.
 """
 
 import asyncio
+import getpass
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -23,6 +25,9 @@ from agent.fleet.reading import Stored
 
 WAIT_SECONDS: Final = 60.0  # validate, reload and verify of a service with a slow start
 ITEM_SECONDS: Final = 2.0  # for the question whether a device has an item at all
+HEADER_AUTHOR: Final = "Fleet-Author"  # who made a revision, by his own account
+UNKNOWN: Final = "unknown"  # author of what was put by another tool
+AUTHOR_MAX: Final = 128  # characters of an author
 SILENT_SECONDS: Final = 5.0  # a device with the item reports `pending` or its result well within this
 
 
@@ -36,6 +41,7 @@ class Entry:
     revision: int
     at: datetime
     value: Value | None
+    author: str = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +71,25 @@ def _entry(key: str, stored: Stored) -> Entry | None:
         return None
     layer, name = parts
     value = None if stored.deleted else stored.json()
-    return Entry(key=key, layer=layer, name=name, revision=stored.sequence, at=stored.stored, value=value)
+    author = stored.headers.get(HEADER_AUTHOR) or UNKNOWN
+    return Entry(
+        key=key, layer=layer, name=name, revision=stored.sequence, at=stored.stored, value=value, author=author
+    )
+
+
+def author_of(configured: str) -> str:
+    """Who is named in revisions: as configured, or else USER@HOST; printable and of one line.
+
+    It is a claim, like that of a commit: who may write at all is for the hub's permissions to say.
+    """
+    text = configured
+    if not text:
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError, ImportError):  # a container's user has no name
+            user = f"uid-{os.getuid()}"
+        text = f"{user}@{os.uname().nodename}"
+    return "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in text)[:AUTHOR_MAX].strip()
 
 
 async def read(hub: Hub, name: str | None = None) -> list[Entry]:
@@ -92,6 +116,42 @@ async def effective(hub: Hub, name: str, device: Device) -> tuple[Value, dict[st
     return value, origins, {entry.key: entry.revision for entry in present}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where one leaf of a device's value comes from. `since`: the oldest revision kept that has the value in place,
+    without one between in which it was other."""
+
+    path: str
+    value: object
+    since: Entry
+
+
+async def explain(hub: Hub, name: str, device: Device) -> list[Origin]:
+    """For each leaf of NAME as it comes to be on `device`: the layer that decides it, and who put it there when."""
+    value, origins, _ = await effective(hub, name, device)
+    histories = {
+        layer.key(name): await history(hub, name, layer)
+        for layer in layers.layers_of(device.id, device.groups)
+        if layer.key(name) in origins.values()
+    }
+    return [
+        Origin(path=path, value=each, since=_since(histories[origins[path]], path))
+        for path, each in layers.flat(value).items()
+        if histories.get(origins[path])
+    ]
+
+
+def _since(entries: Sequence[Entry], path: str) -> Entry:
+    """The revision that gave the leaf at `path` the value which the newest of `entries` has there."""
+    newest = since = entries[-1]
+    wanted = layers.at_path(newest.value or {}, path)
+    for entry in reversed(entries[:-1]):
+        if entry.value is None or layers.at_path(entry.value, path) != wanted:
+            break
+        since = entry
+    return since
+
+
 async def change(hub: Hub, name: str, layer: Layer, alter: Callable[[Value | None], Value | None]) -> Change:
     """Replace the layer's value by what `alter` makes of it; None deletes. An unchanged value is not written again.
 
@@ -105,11 +165,12 @@ async def change(hub: Hub, name: str, layer: Layer, alter: Callable[[Value | Non
     new = alter(old)
     mark = await hub.last_sequence(stream_of(subjects.BUCKET_CONFIG_STATUS))
     revision = last
+    headers = {HEADER_AUTHOR: author_of(hub.connection.author)}
     if new is None and old is not None:
-        revision = await hub.delete(subjects.BUCKET_CONFIG, key, last=last)
+        revision = await hub.delete(subjects.BUCKET_CONFIG, key, last=last, headers=headers)
     elif new is not None and new != old:
         body = json.dumps(new, ensure_ascii=False, separators=(",", ":")).encode()
-        revision = await hub.put(subjects.BUCKET_CONFIG, key, body, last=last)
+        revision = await hub.put(subjects.BUCKET_CONFIG, key, body, last=last, headers=headers)
     return Change(layer=layer, name=name, revision=revision, old=old, new=new, mark=mark)
 
 

@@ -194,13 +194,17 @@ class Hub:
         entries = await self.snapshot(layout.stream_of(bucket), f"$KV.{bucket}.{pattern}")
         return {entry.subject[begin:]: entry for entry in entries}
 
-    async def put(self, bucket: str, key: str, body: bytes, *, last: int | None = None) -> int:
+    async def put(
+        self, bucket: str, key: str, body: bytes, *, last: int | None = None, headers: Mapping[str, str] | None = None
+    ) -> int:
         """Set a key; with `last` only if that is still its revision (0: if it does not exist). Returns the revision."""
-        return await self._put(bucket, key, body, {}, last)
+        return await self._put(bucket, key, body, {**(headers or {})}, last)
 
-    async def delete(self, bucket: str, key: str, *, last: int | None = None) -> int:
+    async def delete(
+        self, bucket: str, key: str, *, last: int | None = None, headers: Mapping[str, str] | None = None
+    ) -> int:
         """Mark a key deleted; its history stays."""
-        return await self._put(bucket, key, b"", {"KV-Operation": "DEL"}, last)
+        return await self._put(bucket, key, b"", {**(headers or {}), "KV-Operation": "DEL"}, last)
 
     async def _put(self, bucket: str, key: str, body: bytes, headers: dict[str, str], last: int | None) -> int:
         if last is not None:

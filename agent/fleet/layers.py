@@ -7,7 +7,7 @@ order, then `device.ID.NAME`. Later layers win, objects merge deeply, null remov
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from agent import subjects
 from agent.errors import UsageError
@@ -79,7 +79,27 @@ def effective(values: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Value, d
     for key, value in values:
         merged = merge(merged, value)
         origins.update(dict.fromkeys(flat(value), key))
-    return merged, {path: origins.get(path, "") for path in flat(merged)}
+    return merged, {path: origins.get(path) or _emptied_by(values, path) for path in flat(merged)}
+
+
+def _emptied_by(values: Sequence[tuple[str, Mapping[str, Any]]], path: str) -> str:
+    """The last layer that said something below `path`: an object is a leaf when a layer removed the last of it."""
+    below = f"{path}."
+    return next((key for key, value in reversed(values) if any(each.startswith(below) for each in flat(value))), "")
+
+
+ABSENT: Final = object()  # no value at all, which null is not
+
+
+def at_path(value: Mapping[str, Any], path: str) -> Any:
+    """What stands at the dotted path as `flat` spells it, or ABSENT."""
+    if path in value:
+        return value[path]
+    for end in (at for at, sign in enumerate(path) if sign == "."):
+        below = value.get(path[:end])
+        if isinstance(below, Mapping) and (found := at_path(below, path[end + 1 :])) is not ABSENT:
+            return found
+    return ABSENT
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

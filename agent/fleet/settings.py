@@ -31,6 +31,7 @@ ENVIRONMENT: Final = {
     "password": "FLEET_PASSWORD",
     "domain": "FLEET_DOMAIN",
     "role": "FLEET_ROLE",
+    "author": "FLEET_AUTHOR",
     "tls_ca": "FLEET_TLS_CA",
     "tls_cert": "FLEET_TLS_CERT",
     "tls_key": "FLEET_TLS_KEY",
@@ -63,6 +64,9 @@ class Connection:
     role: str = ""
     """Ask devices in this role, where our user may not ask for everything."""
 
+    author: str = ""
+    """Who is named in revisions of configuration; by default USER@HOST of this machine."""
+
     tls_ca: str = ""
     """Certificates that vouch for the server, when the system's do not."""
 
@@ -79,6 +83,7 @@ class _Context:
     password: str = ""
     domain: str = ""
     role: str = ""
+    author: str = ""
     tls_ca: str = ""
     tls_cert: str = ""
     tls_key: str = ""
@@ -93,6 +98,7 @@ class _File:
     password: str = ""
     domain: str = ""
     role: str = ""
+    author: str = ""
     tls_ca: str = ""
     tls_cert: str = ""
     tls_key: str = ""

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import signal
 import sys
 from pathlib import Path
@@ -226,3 +227,36 @@ async def test_status_shows_who_is_behind(fleet: Cli, hub: Broker) -> None:
         ended = await fleet("config", "status", "m", "--device", "pi-1")
     assert ended.code is Exit.INCOMPLETE
     assert "behind" in ended.out
+
+
+async def test_explain_names_layer_revision_author_and_time_of_each_value(fleet: Cli, hub: Broker) -> None:
+    async with FakeDevice(hub.url, "pi-1", groups=("lab",)), Fleet.open(server=hub.url) as library:
+        await fleet("config", "set", "m", "port=1", "tls.on=false", "--all", "--detach", "--author", "ann@desk")
+        await fleet("config", "set", "m", "tls.on=true", "--group", "lab", "--detach", "--author", "bob@desk")
+        await fleet("config", "set", "m", "host=h", "--all", "--detach", "--author", "eve\n@desk")
+        await library.hub.put("fleet_config", "device.pi-1.m", b'{"own": [1]}')
+        ended = await fleet("config", "explain", "pi-1", "m", "--json")
+        assert ended.code is Exit.OK
+        found = {each["key"]: each for each in ended.objects}
+        assert {
+            key: (each["value"], each["layer"], each["revision"], each["author"]) for key, each in found.items()
+        } == {
+            "port": (1, "all.m", 1, "ann@desk"),  # revision 3 of the layer left it as it was
+            "tls.on": (True, "group.lab.m", 2, "bob@desk"),
+            "host": ("h", "all.m", 3, "eve?@desk"),
+            "own": ([1], "device.pi-1.m", 4, "unknown"),
+        }
+        assert all(each["changed"].endswith("Z") for each in found.values())
+        history = await fleet("config", "history", "m", "--all", "--json")
+        assert [each["author"] for each in history.objects] == ["ann@desk", "eve?@desk"]
+        assert "no layer that concerns pi-1" in (await fleet("config", "explain", "pi-1", "other")).err
+
+
+async def test_who_changes_is_named_as_user_at_host_and_a_deletion_too(fleet: Cli) -> None:
+    await fleet("config", "set", "m", "a=1", "--all", "--detach")
+    await fleet("config", "rm", "m", "--all", "--detach", "--author", "bob")
+    history = await fleet("config", "history", "m", "--all", "--json")
+    first, second = [each["author"] for each in history.objects]
+    assert first.partition("@")[0]
+    assert first.endswith(os.uname().nodename)
+    assert second == "bob"

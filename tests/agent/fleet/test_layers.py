@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from agent.errors import UsageError
 from agent.fleet.layers import (
+    ABSENT,
     Layer,
+    at_path,
     difference,
     effective,
     flat,
@@ -139,3 +141,15 @@ def test_a_difference_is_empty_only_between_equals(old: dict[str, object], new: 
 def test_merging_nothing_changes_nothing(value: dict[str, object]) -> None:
     assert merge(value, {}) == value
     assert merge(value, value) == value
+
+
+def test_an_object_that_lost_its_last_key_is_the_doing_of_the_layer_that_removed_it() -> None:
+    value, origins = effective([("all.m", {"tls": {"on": True}}), ("group.lab.m", {"tls": {"on": None}})])
+    assert value == {"tls": {}}
+    assert origins == {"tls": "group.lab.m"}
+
+
+def test_a_leaf_is_found_by_its_path_also_where_keys_have_dots() -> None:
+    value = {"a": {"b.c": 1, "n": None}, "x.y": {"z": []}}
+    assert {path: at_path(value, path) for path in flat(value)} == flat(value)
+    assert at_path(value, "a.b") is ABSENT
