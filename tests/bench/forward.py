@@ -73,6 +73,7 @@ async def measure(hub: Broker, link: Proxy, site: Broker, *, forwards: bool) -> 
     client = await connect(hub.url)
     idle = resident_mb(site)
     stream = "COPIES" if forwards else "SOURCED"
+    up, down = link.up_bytes, link.down_bytes
     link.accept()
     if not forwards:
         at_site = await connect(hub.url)
@@ -81,7 +82,6 @@ async def measure(hub: Broker, link: Proxy, site: Broker, *, forwards: bool) -> 
         origin = StreamSource(name="TELEMETRY", external=ExternalStream(api="$JS.site.API"))
         await client.jetstream().add_stream(StreamConfig(name=stream, sources=[origin]))
     await wait_for(client, stream, 1)
-    up, down = link.up_bytes, link.down_bytes
     probes = asyncio.create_task(latencies(hub, site)) if forwards else None
     most = asyncio.create_task(peak_mb(site))
     seconds = await wait_for(client, stream, MESSAGES)

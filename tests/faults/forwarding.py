@@ -107,7 +107,8 @@ def forward_block(more: str = "", *, to: str = 'subject: "up.>"') -> str:
 
 def site_config(folder: Path, port: int, forward: str, domain: str = "site") -> str:
     pings = 'ping_interval: "500ms"\nping_max: 2'  # a link that swallows everything is noticed within two seconds
-    remotes = f'leafnodes {{ reconnect: 100ms, remotes: [ {{ url: "nats-leaf://127.0.0.1:{port}" }} ] }}'
+    remote = f'{{ url: "nats-leaf://127.0.0.1:{port}", ignore_discovered_servers: true }}'  # not past the proxy
+    remotes = f"leafnodes {{ reconnect: 100ms, remotes: [ {remote} ] }}"
     return f"{jetstream(folder, domain)}\n{pings}\n{remotes}\n{forward}"
 
 

@@ -60,7 +60,7 @@ async def test_three_deep(tmp_path: Path) -> None:
             middle = (
                 f"{jetstream(tmp_path / 'gateway', 'gateway')}\nserver_name: gateway\nleafnodes {{\n"
                 f'listen: "127.0.0.1:{at_gateway}", reconnect: 100ms\n'
-                f'remotes: [ {{ url: "nats-leaf://127.0.0.1:{upper.port}" }} ] }}'
+                f'remotes: [ {{ url: "nats-leaf://127.0.0.1:{upper.port}", ignore_discovered_servers: true }} ] }}'
             )
             with leafnode(tmp_path / "gateway", config=middle) as gateway:
                 config = site_config(tmp_path / "site", lower.port, forward_block(), "site")
