@@ -20,6 +20,7 @@ from leafnode.stream.feed import Feed
 from leafnode.stream.journal import ConsumerState
 from leafnode.stream.ledger import Ledger
 from leafnode.stream.outlet import Outlet
+from leafnode.stream.pending import Pending
 from leafnode.stream.stored import Stored
 from leafnode.wire import headers as header_block
 
@@ -139,17 +140,18 @@ class Consumer:
         """A message it wants is committed; `pump` follows."""
         self.feed.on_stored(stored, taken=self.outlet.is_open())
 
-    def on_removed(self, seq: int, *, advise: bool = True) -> None:
-        """A message it wants is gone from the stream."""
+    def on_removed(self, seq: int, *, advise: bool = True) -> Pending | None:
+        """A message it wants is gone from the stream; returns the delivery that waited for its acknowledgement."""
         was_full = self.is_full
         entry = self.ledger.drop_lost(seq)
         if entry is None:
             self.feed.on_removed(seq)
-            return
+            return None
         if advise:
             self.answers.on_removed(seq, entry)
         if was_full:  # there is room for another delivery, once the stream has done with this change
             self.stream.around.journal.after(lambda _failure: self.pump())
+        return entry
 
     def on_cleared(self) -> None:
         """Everything is gone from the stream."""

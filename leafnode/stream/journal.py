@@ -40,6 +40,7 @@ class StreamChanges:
     __slots__ = (
         "acks",
         "cleared_to",
+        "dropped",
         "erases",
         "expiries",
         "messages",
@@ -65,6 +66,9 @@ class StreamChanges:
         self.acks: list[tuple[bytes, bytes]] = []  # reply subject, PubAck
         self.removed: list[int] = []
         self.settled: list[int] = []  # those of `removed` that consumers were done with
+        self.dropped: list[
+            tuple[Consumer, int, Pending]
+        ] = []  # deliveries of `removed` that waited for acknowledgement
         self.erases = False  # what is removed must not stay in the files
         self.cleared_to = 0  # everything up to here goes
         self.subjects: dict[int, Subject] = {}

@@ -169,6 +169,16 @@ class Ledger:
             self.drop(seq)
         return entry
 
+    def put_back(self, seq: int, entry: Pending) -> None:
+        """`drop_lost` was too early: the commit that took the message away was refused. It waits again, from now on."""
+        if seq in self.pending or seq in self.given_up:
+            return
+        self.pending.put_back(seq, entry, self._due_ns(self._around.now_ns(), entry.deliveries))
+        self.floor_seq = min(self.floor_seq, entry.first_seq - 1)
+        self.floor_stream_seq = min(self.floor_stream_seq, seq - 1)
+        self.done_to = min(self.done_to, seq - 1)
+        self.changed(soon=True).pending[seq] = entry
+
     def _forget_among(self, seq: int, entry: Pending) -> None:
         """What is below it still waits; the floor stands at it only if nothing does."""
         first = self.pending.first()

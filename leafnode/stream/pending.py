@@ -44,6 +44,11 @@ class AckPending:
         self.entries[seq] = entry
         self.schedule(seq, entry, due_ns)
 
+    def put_back(self, seq: int, entry: Pending, due_ns: int) -> None:
+        """Add one that may be older than others."""
+        self.add(seq, entry, due_ns)
+        self.entries = OrderedDict(sorted(self.entries.items()))
+
     def schedule(self, seq: int, entry: Pending, due_ns: int) -> None:
         """Set another deadline; 0: none."""
         entry.due_ns = due_ns

@@ -45,6 +45,7 @@ from leafnode.wire import headers as header_block
 
 if TYPE_CHECKING:
     from leafnode.stream.consumer import Consumer
+    from leafnode.stream.pending import Pending
 
 STORE_DOWN = "insufficient resources: the store does not take messages"
 
@@ -103,6 +104,9 @@ class Stream:
         self._changes: StreamChanges | None = None
         self._audience = Audience()
         self._settled_again: list[int] = []  # removals to repeat after a failed commit
+        self._dropped_again: list[
+            tuple[Consumer, int, Pending]
+        ] = []  # deliveries that wait again after a failed commit
         self._reported = 0  # bytes that `usage` knows of
         self._configure(config)
 
@@ -453,7 +457,8 @@ class Stream:
         if subject.count and not subject.last_seq:
             self.recall.last_of(subject)
         for consumer in self.interested(subject.name):
-            consumer.on_removed(seq, advise=not purged)
+            if (entry := consumer.on_removed(seq, advise=not purged)) is not None:
+                changes.dropped.append((consumer, seq, entry))
         if self.contents.wants_head:
             self.recall.refill_head()
 
@@ -543,6 +548,7 @@ class Stream:
         self.suspended = STORE_DOWN
         self._changes = None
         self._settled_again += changes.settled
+        self._dropped_again += changes.dropped
         refusal = faults.fault(faults.STORE_FAILED, reason)
         for reply, _ in changes.acks:
             self.refuse(reply, refusal)
@@ -570,6 +576,7 @@ class Stream:
         self.tail.restore(contents, loaded)
         self.suspended = self._held
         self.recall.restore()
+        self._put_back_deliveries()
         for consumer in self.consumers.values():
             consumer.on_restored()
         settled, self._settled_again = self._settled_again, []
@@ -577,6 +584,13 @@ class Stream:
             self.retention.settled(seq)
         self.aging.arm()
         self.on_reloaded()
+
+    def _put_back_deliveries(self) -> None:
+        """Messages that a refused commit took away are there again; so is who had not acknowledged them."""
+        dropped, self._dropped_again = self._dropped_again, []
+        for consumer, seq, entry in dropped:
+            if not consumer.deleted and not self.contents.is_gone(seq):
+                consumer.ledger.put_back(seq, entry)
 
     # readers -----------------------------------------------------------------------------------------------------
 
