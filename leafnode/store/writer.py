@@ -2,7 +2,7 @@
 
 aiosqlite, which opens and reads everything else, has a public method for each call of sqlite3: a commit would be
 several hops, and each answer takes two turns of the event loop, for its future and for the task behind it. An
-acknowledgement that waits for a disk of 150 us notices (docs/decisions/0006). So the commit has a connection and a
+acknowledgement that waits for a disk of 150 us notices (docs/decisions/0008). So the commit has a connection and a
 thread of its own.
 """
 
