@@ -46,7 +46,7 @@ class QueryService:
         self._roles = facts if isinstance(facts, Roles) else Roles(facts, Policy(), {})
         self._history = history
         self._uniform = uniform
-        self._limits = Limits(time_ms=settings.time_limit_ms, rows=settings.rows, bytes=settings.bytes)
+        self.limits = Limits(time_ms=settings.time_limit_ms, rows=settings.rows, bytes=settings.bytes)
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self, version: str) -> None:
@@ -107,7 +107,7 @@ class QueryService:
             request,
             self._roles.facts(role),
             self._device,
-            self._limits,
+            self.limits,
             self._history,
             self._roles.policy(role).sees_all,
         )

@@ -34,6 +34,7 @@ from agent.remembering import HistoryTask
 from agent.settings import Settings
 from agent.site import ensure, follow_hub
 from agent.telemetry import TelemetryTask
+from agent.watching import Watching
 from leafnode import __version__
 from leafnode.base import files
 from leafnode.base.notify import Notifier
@@ -202,11 +203,18 @@ async def _session(settings: Settings, bus: Bus, ledger: Ledger, history: Histor
             log.info("agent serving device=%s version=%s", device, __version__)
             for name, work in _tasks(settings, presence, inventory, telemetry, configuration):
                 group.create_task(work, name=name)
+            watching = Watching(
+                bus, device, settings.device.groups, service.limits, roles, history, telemetry, settings.state_dir
+            )
+            if settings.query.enabled:
+                group.create_task(watching.run(), name="watches")
             if history is not None:
                 group.create_task(HistoryTask(history, facts, settings.history).run(), name="history")
             if bus.options.hub_domain:
                 await ensure(bus, settings.telemetry)
                 group.create_task(follow_hub(bus, new_hub), name="site")
+            if settings.query.enabled:
+                group.create_task(watching.follow(), name="watch list")
             group.create_task(configuration.follow(), name="config")
             group.create_task(configuration.apply(), name="config apply")
             if settings.commands.enabled:

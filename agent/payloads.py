@@ -10,7 +10,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -135,6 +135,55 @@ class DeviceEvent(_Body):
     since: datetime | None = field(default=None, metadata=_SPARING)
     """When it began: the last sign of life before a start, the loss of a link."""
     evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch(_Body):
+    """Value of `fleet_watches`/NAME: a query that devices ask themselves again and again."""
+
+    where: str | None = field(default=None, metadata=_SPARING)
+    select: str | None = field(default=None, metadata=_SPARING)
+    sql: str | None = field(default=None, metadata=_SPARING)
+    key: str = field(default="", metadata=_SPARING)
+    """Column that tells rows apart; without one the whole row does."""
+    every_s: float = 30.0
+    hold_s: float = 0.0
+    """A change is told when it held for this long."""
+    group: str = field(default="", metadata=_SPARING)
+    """Only devices of this group."""
+    on: tuple[str, ...] = field(default=(), metadata=_SPARING)
+    """Only these devices."""
+
+    def concerns(self, device: str, groups: Container[str]) -> bool:
+        """Whether the device is meant."""
+        return (not self.group or self.group in groups) and (not self.on or device in self.on)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchReport(_Body):
+    """What a device tells of a standing query: on `tele.ID.watch.NAME`.
+
+    A full state (`full` says why it is sent: registered, changed, restarted, recovered, lost, repeated, ended) has
+    `rows`; a difference has `added` and `removed`; an error has neither.
+    """
+
+    device: str
+    watch: str
+    revision: int
+    """Of the key in `fleet_watches`."""
+    n: int
+    """Counts the reports of a device on a watch: a gap means that reports were lost."""
+    at: datetime
+    since: datetime | None = field(default=None, metadata=_SPARING)
+    """When a difference was first seen; it is told at `at`, when it had held."""
+    full: str = field(default="", metadata=_SPARING)
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[Any, ...], ...] | None = field(default=None, metadata=_SPARING)
+    added: tuple[tuple[Any, ...], ...] = field(default=(), metadata=_SPARING)
+    removed: tuple[tuple[Any, ...], ...] = field(default=(), metadata=_SPARING)
+    damped: int = field(default=0, metadata=_SPARING)
+    """Changes since the last report that did not hold."""
+    error: str = field(default="", metadata=_SPARING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,5 @@
-"""What a site's own JetStream must hold: telemetry and results until the hub has them, and a copy of the configuration.
+"""What a site's own JetStream must hold: telemetry and results until the hub has them, and copies of its buckets that
+devices read (configuration, standing queries).
 
 Only with `hub_domain`. Without it there is one JetStream, and the operator's `fleet init` prepared it.
 """
@@ -27,7 +28,6 @@ DUPLICATE_SECONDS: Final = 3600  # a publication repeated after an outage or a r
 
 def streams(hub_domain: str, telemetry: Telemetry) -> list[dict[str, Any]]:
     """The configurations, in the API's own words."""
-    config = f"KV_{subjects.BUCKET_CONFIG}"
     return [
         {
             "name": subjects.STREAM_TELEMETRY,
@@ -43,17 +43,23 @@ def streams(hub_domain: str, telemetry: Telemetry) -> list[dict[str, Any]]:
             "max_bytes": RESULTS_BYTES,
             "duplicate_window": DUPLICATE_SECONDS * NANOSECONDS,
         },
-        {
-            "name": config,
-            "mirror": {"name": config, "external": {"api": f"$JS.{hub_domain}.API"}},
-            "mirror_direct": True,
-            "allow_direct": True,
-            "max_msgs_per_subject": CONFIG_HISTORY,
-        },
+        *(_mirror(hub_domain, f"KV_{bucket}", history) for bucket, history in MIRRORED.items()),
     ]
 
 
+def _mirror(hub_domain: str, name: str, history: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "mirror": {"name": name, "external": {"api": f"$JS.{hub_domain}.API"}},
+        "mirror_direct": True,
+        "allow_direct": True,
+        "max_msgs_per_subject": history,
+    }
+
+
 CONFIG_HISTORY: Final = 20  # revisions of a key, as the bucket itself keeps (docs/fleet-protocol.md)
+MIRRORED: Final = {subjects.BUCKET_CONFIG: CONFIG_HISTORY, subjects.BUCKET_WATCHES: 1}
+"""Buckets that a site reads without its hub, with the revisions kept of a key."""
 
 
 async def ensure(bus: Bus, telemetry: Telemetry) -> None:
@@ -73,7 +79,7 @@ async def ensure(bus: Bus, telemetry: Telemetry) -> None:
 
 
 async def follow_hub(bus: Bus, look_now: asyncio.Event) -> None:
-    """Keep the copy of the configuration a copy of the bucket that the hub has now, for ever. `look_now` hurries it.
+    """Keep each mirror a copy of the bucket that the hub has now, for ever. `look_now` hurries it.
 
     A mirror goes on after the last number that it has. Of a hub with a new store it would never get what is numbered
     below that, so it is made again.
@@ -82,7 +88,8 @@ async def follow_hub(bus: Bus, look_now: asyncio.Event) -> None:
     while True:
         try:
             with contextlib.suppress(NotAnswered, ConnectionFailed):  # the hub is away; the mirror is for that
-                await _renew_mirror(bus)
+                for bucket in MIRRORED:
+                    await _renew_mirror(bus, f"KV_{bucket}")
             edge.works()
         except FleetError as error:
             edge.failed(error)
@@ -92,8 +99,7 @@ async def follow_hub(bus: Bus, look_now: asyncio.Event) -> None:
                 await look_now.wait()
 
 
-async def _renew_mirror(bus: Bus) -> None:
-    name = f"KV_{subjects.BUCKET_CONFIG}"
+async def _renew_mirror(bus: Bus, name: str) -> None:
     here = await bus.local.stream_info(name)
     there = await bus.hub.stream_info(name)
     if here is None or there is None or not here["config"].get("mirror"):
@@ -107,6 +113,6 @@ async def _renew_mirror(bus: Bus) -> None:
     if known is None and int(there["state"]["last_seq"]) >= int(here["state"]["last_seq"]):
         await bus.local.api(f"STREAM.UPDATE.{name}", config)
         return
-    log.warning("the hub's configuration is a new one; copying it again stream=%s", name)
+    log.warning("the hub's bucket is a new one; copying it again stream=%s", name)
     await bus.local.api(f"STREAM.DELETE.{name}")
     await bus.local.api(f"STREAM.CREATE.{name}", config)

@@ -9,10 +9,12 @@ One NATS account is one fleet. A device id is 1 to 63 of `a-z 0-9 -`; names of g
     fleet.cmd.ID.CMD                         command CMD for device ID      stream FLEET_COMMANDS (at the hub)
     fleet.result.ID.CMD                      what became of it              stream FLEET_RESULTS  (at the site first)
     tele.ID.METRIC                           a reading                      stream TELEMETRY      (at the site first)
+    tele.ID.watch.NAME                       what a standing query found    stream TELEMETRY      (at the site first)
     fleet_devices     ID                     inventory          (bucket, at the hub)
     fleet_presence    ID                     who is there       (bucket, at the hub; keys expire)
     fleet_config      all.NAME | group.GROUP.NAME | device.ID.NAME   desired configuration (hub, mirrored at sites)
     fleet_config_status   ID.NAME            reported configuration (bucket, at the hub)
+    fleet_watches     NAME                   standing queries       (bucket, at the hub, mirrored at sites)
 """
 
 import re
@@ -36,6 +38,7 @@ BUCKET_DEVICES: Final = "fleet_devices"
 BUCKET_PRESENCE: Final = "fleet_presence"
 BUCKET_CONFIG: Final = "fleet_config"
 BUCKET_CONFIG_STATUS: Final = "fleet_config_status"
+BUCKET_WATCHES: Final = "fleet_watches"
 
 _DEVICE_ID = re.compile(r"[a-z0-9-]{1,63}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
@@ -99,6 +102,16 @@ def device_and_command(subject: str) -> tuple[str, str]:
 
 def telemetry(device_id: str, metric: str) -> str:
     return f"tele.{check_device_id(device_id)}.{check_name(metric, 'metric')}"
+
+
+def watch(device_id: str, name: str) -> str:
+    """Where a device tells what a standing query found."""
+    return f"tele.{check_device_id(device_id)}.watch.{check_name(name, 'watch')}"
+
+
+def watch_of_all(name: str) -> str:
+    """What every device tells of a standing query."""
+    return f"tele.*.watch.{check_name(name, 'watch')}"
 
 
 def config_all(name: str) -> str:

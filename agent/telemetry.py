@@ -17,7 +17,7 @@ from agent.bus import Bus
 from agent.edges import Edge
 from agent.errors import FleetError
 from agent.facts.table import Facts
-from agent.payloads import DeviceEvent, Reading
+from agent.payloads import DeviceEvent, Reading, WatchReport
 from agent.settings import Metric
 from agent.settings import Telemetry as TelemetrySettings
 
@@ -107,18 +107,27 @@ class TelemetryTask:
         while True:
             taken = await asyncio.to_thread(self._take)
             for reading in taken:
-                self._add(reading.metric, reading.to_bytes())
+                self._add(subjects.telemetry(self._device, reading.metric), reading.to_bytes())
             due = max(due + self._settings.interval_s, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
 
     def tell(self, event: DeviceEvent) -> None:
         """Send an event, in order with the readings."""
-        self._add(EVENT, event.to_bytes())
+        self._add(subjects.telemetry(self._device, EVENT), event.to_bytes())
 
-    def _add(self, metric: str, body: bytes) -> None:
+    def tell_watch(self, report: WatchReport) -> None:
+        """Send what a standing query found, in order with the readings."""
+        self._add(subjects.watch(self._device, report.watch), report.to_bytes())
+
+    @property
+    def dropped(self) -> int:
+        """How many messages were given up, as too many waited for the broker."""
+        return self._outbox.dropped
+
+    def _add(self, subject: str, body: bytes) -> None:
         self._seq += 1
         message_id = f"{self._device}-{self._run_id}-{self._seq}"
-        self._outbox.add(Outgoing(message_id, subjects.telemetry(self._device, metric), body))
+        self._outbox.add(Outgoing(message_id, subject, body))
         self._work.set()
 
     def _take(self) -> list[Reading]:

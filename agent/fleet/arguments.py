@@ -27,6 +27,7 @@ fleet: look after a fleet of small devices over NATS
              fleet events                                who comes and goes, as it happens
   ask        fleet query "os.name = 'Android'"           the whole fleet, now
              fleet why ID "os.name = 'Android'"          which part is not so, with the values
+             fleet watch add NAME "mem.percent > 90"     told when it changes: fleet watch follow NAME
   configure  fleet config set NAME KEY=VALUE --group G   and watch devices take it up
              fleet config status | explain | history | diff | revert | get | rm
   do         fleet run --on ID -- systemctl restart x    now, or when the device is back
@@ -127,6 +128,7 @@ def build() -> Parser:
         _info,
         _query,
         _why,
+        _watch,
         _timeline,
         _events,
         _top,
@@ -273,6 +275,55 @@ def _why(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.add_argument("where", metavar="FILTER", help="as for fleet query")
     command.add_argument("--timeout", type=seconds, default=5.0, metavar="S", help="time for its answer (5 s)")
     _shapes(command)
+
+
+def _watch(commands: Any, shared: argparse.ArgumentParser) -> None:
+    watch = _command(
+        commands,
+        shared,
+        "watch",
+        "Standing queries: devices ask themselves and tell what changes, also what changed while they were offline.",
+        'fleet watch add full "disk.percent > 90" --hold 5min',
+    )
+    parts = watch.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    _watch_add(parts, shared)
+    _shapes(_command(parts, shared, "ls", "What is watched.", "fleet watch ls"))
+    for name, text in (
+        ("rm", "Stop watching."),
+        ("show", "The rows now over all devices, from what they told."),
+        ("follow", "Rows that come and go, as devices tell it; Ctrl-C ends it."),
+    ):
+        command = _command(parts, shared, name, text, f"fleet watch {name} full")
+        command.add_argument("name", metavar="NAME", help="the watch")
+        if name != "rm":
+            _shapes(command)
+        else:
+            command.set_defaults(shape="table")
+
+
+def _watch_add(parts: Any, shared: argparse.ArgumentParser) -> None:
+    command = _command(
+        parts,
+        shared,
+        "add",
+        "Register a standing query, or replace the one of this name.",
+        'fleet watch add full "disk.percent > 90" --every 1min --hold 5min\n'
+        "  fleet watch add units --sql \"SELECT name, state FROM unit WHERE state = 'failed'\" --key name --group lab",
+    )
+    command.add_argument("name", metavar="NAME", help="what to call it")
+    command.add_argument("where", nargs="?", metavar="FILTER", help="as for fleet query")
+    command.add_argument("--select", metavar="COLUMNS", help="what makes a row; each change of it is told")
+    command.add_argument("--sql", metavar="STATEMENT", help="a whole SELECT statement, instead of FILTER and --select")
+    command.add_argument("--key", metavar="COLUMN", help="what tells rows apart (without it: all columns)")
+    command.add_argument("--every", type=seconds, default=30.0, metavar="S", help="between evaluations (30 s)")
+    command.add_argument(
+        "--hold", type=seconds, default=0.0, metavar="S", help="a change is told when it held for so long (at once)"
+    )
+    target = command.add_argument_group("where").add_mutually_exclusive_group()
+    target.add_argument("--group", metavar="G", help="only devices of this group")
+    target.add_argument("--on", type=ids, metavar="ID[,ID]", help=ON)
+    target.add_argument("--all", action="store_true", help="every device (so it is without these)")
+    _shapes(command, csv=False)
 
 
 def _top(commands: Any, shared: argparse.ArgumentParser) -> None:

@@ -54,6 +54,7 @@ def streams() -> list[Config]:
         ),
         _bucket(subjects.BUCKET_CONFIG, "desired configuration", history=CONFIG_HISTORY),
         _bucket(subjects.BUCKET_CONFIG_STATUS, "reported configuration"),
+        _bucket(subjects.BUCKET_WATCHES, "standing queries"),
         _bucket(subjects.BUCKET_DEVICES, "inventory"),
         _bucket(subjects.BUCKET_PRESENCE, "who is there", allow_msg_ttl=True, subject_delete_marker_ttl=MARKER_S * NS),
     ]

@@ -28,6 +28,7 @@ async def test_init_creates_then_keeps(bare_hub: Broker, tmp_path: Path) -> None
             "stream TELEMETRY",
             "bucket fleet_config",
             "bucket fleet_config_status",
+            "bucket fleet_watches",
             "bucket fleet_devices",
             "bucket fleet_presence",
         ),
@@ -61,7 +62,7 @@ async def test_init_keeps_an_operators_limits_and_says_what_cannot_be_used(bare_
         ended = await Cli(bare_hub.url, tmp_path)("init")
         assert ended.code is Exit.FAILED
         assert "retention is limits, not workqueue" in ended.out
-        assert "1 of 7 cannot be used as they are" in ended.last
+        assert "1 of 8 cannot be used as they are" in ended.last
         assert (await client.jsm().stream_info("TELEMETRY")).config.max_msgs == 17
     finally:
         await client.close()

@@ -18,7 +18,10 @@ def test_everything_that_the_protocol_names_is_made() -> None:
         subjects.STREAM_COMMANDS,
         subjects.STREAM_RESULTS,
         subjects.STREAM_TELEMETRY,
-        *(f"KV_{bucket}" for bucket in ("fleet_config", "fleet_config_status", "fleet_devices", "fleet_presence")),
+        *(
+            f"KV_{bucket}"
+            for bucket in ("fleet_config", "fleet_config_status", "fleet_devices", "fleet_presence", "fleet_watches")
+        ),
     }
 
 
