@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent import desired, subjects
-from agent.apply import Applied, Applier
+from agent.apply import FileApplier
 from agent.bucket import Bucket, Entry
 from agent.bus import Bus
 from agent.edges import Edge
 from agent.errors import FleetError
+from agent.hook import HookApplier
 from agent.payloads import ConfigStatus, rfc3339
+from agent.record import Applied
 from agent.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,10 @@ class Configuration:
         self._bus = bus
         self._device = device
         self._groups = settings.device.groups
-        self._appliers = {name: Applier(name, item, state_dir) for name, item in settings.config.items()}
+        self._appliers: dict[str, FileApplier | HookApplier] = {
+            name: (HookApplier if item.hook else FileApplier)(name, item, state_dir)
+            for name, item in settings.config.items()
+        }
         self._layers: dict[str, desired.Layer] = {}
         self._unreported: dict[str, ConfigStatus] = {}
         self._report_now = asyncio.Event()
@@ -57,7 +62,7 @@ class Configuration:
         return [
             {
                 "name": name,
-                "path": str(applier.item.path),
+                "path": str(applier.item.path or applier.item.hook[0]),
                 "state": applier.last.state if applier.last else "pending",
                 "revision": applier.last.revision if applier.last else None,
                 "digest": applier.last.digest if applier.last else None,

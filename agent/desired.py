@@ -69,6 +69,8 @@ def resolve(layers: Mapping[str, Layer], order: Sequence[str]) -> Desired:
             values = merge(values, read_layer(layer))
     except LayerError as error:
         return Desired({}, revisions, str(error))
+    except RecursionError:
+        return Desired({}, revisions, f"{', '.join(revisions)}: the values are nested too deeply")
     return Desired(values, revisions)
 
 

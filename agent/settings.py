@@ -4,8 +4,9 @@ The dataclasses are the schema (leafnode.base.toml): a key that is not a field i
 nearest known key. What needs no setting has a default that suits a Raspberry Pi.
 """
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final, Literal
 
@@ -16,7 +17,7 @@ from agent.identity import device_id
 from agent.policy import Policy
 from leafnode.base import toml
 
-Format = Literal["json", "toml", "env", "text"]
+Format = Literal["json", "toml", "yaml", "ini", "env", "text", "template"]
 Metric = Literal["cpu", "mem", "disk", "load", "temperature"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -178,15 +179,27 @@ class Telemetry:
         _at_least("max_bytes", self.max_bytes, 1_048_576)
 
 
+_OF_FILES: Final = ("format", "mode", "owner", "template", "validate", "reload", "verify")
+_OWNER: Final = re.compile(r"[^:\s]+(:[^:\s]+)?")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One managed file: what `fleet_config` calls by the item's name."""
+    """One managed file, or hook: what `fleet_config` calls by the item's name."""
 
-    path: Path
+    path: Path | None = None
     """Absolute path of the file."""
+    hook: tuple[str, ...] = ()
+    """Instead of a file: command that gets the values as JSON on its standard input; 0 is `applied`."""
     format: Format = "json"
     mode: str = "0644"
     """Permission bits, octal."""
+    owner: str = ""
+    """`USER` or `USER:GROUP` that the file belongs to; by default whoever had the old one."""
+    template: Path | None = None
+    """The file that format `template` fills in."""
+    secret: bool = False
+    """Never show the content, nor what the commands below print, in a status or a log line."""
     validate: tuple[str, ...] = ()
     """Command that judges the new file before it is put in place; `{file}` stands for its temporary path."""
     reload: tuple[str, ...] = ()
@@ -197,8 +210,23 @@ class Item:
     """For each of these commands."""
 
     def __post_init__(self) -> None:
-        if not self.path.is_absolute():
-            raise ValueError("key 'path' must be absolute")
+        if bool(self.path) == bool(self.hook):
+            raise ValueError("either key 'path' or key 'hook' is needed")
+        if self.hook and (
+            own := [
+                each.name
+                for each in fields(self)
+                if each.name in _OF_FILES and getattr(self, each.name) != each.default
+            ]
+        ):
+            raise ValueError(f"key {own[0]!r} is for files, and this item is a hook")
+        if (self.format == "template") != bool(self.template):
+            raise ValueError("key 'template' and format = \"template\" belong together")
+        for key in ("path", "template"):
+            if (path := getattr(self, key)) and not path.is_absolute():
+                raise ValueError(f"key {key!r} must be absolute")
+        if self.owner and not _OWNER.fullmatch(self.owner):
+            raise ValueError("key 'owner' must be USER or USER:GROUP")
         try:
             bits = int(self.mode, 8)
         except ValueError:
@@ -231,7 +259,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in self.config:
             _check(subjects.check_name, name, "config item")
-        paths = [item.path for item in self.config.values()]
+        paths = [item.path for item in self.config.values() if item.path]
         if len(set(paths)) != len(paths):
             raise ValueError("two items of [config] have the same path")
 

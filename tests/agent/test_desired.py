@@ -1,5 +1,7 @@
 """Layers merge into values, values into bytes: laws of both."""
 
+import configparser
+import importlib
 import json
 import shlex
 import subprocess
@@ -115,3 +117,85 @@ def test_what_does_not_fit_names_the_key(values: dict[str, Any], form: Any, word
 
 def test_text_is_the_text() -> None:
     assert render({"text": "héllo\n"}, "text") == "héllo\n".encode()
+
+
+yaml: Any = importlib.import_module("yaml")
+TRICKY = [
+    *("no", "On", "~", "null", "012", "1e3", "12:30", "2026-11-20", "- a", "a: b", "a #b", "", " a ", "\x85", "\u2028"),
+    *("\x7f", "=", "<<", "---", "0x1f", ".5", "é", "\U0001f600", "*a", "&a", "!t", "%d", "@", "`", "a\tb", "a\nb\n"),
+]
+
+
+@given(OBJECTS)
+def test_yaml_says_what_was_meant(values: dict[str, Any]) -> None:
+    assert yaml.safe_load(render(values, "yaml")) == values
+    assert render(dict(reversed(values.items())), "yaml") == render(values, "yaml")
+
+
+@pytest.mark.parametrize("text", TRICKY)
+def test_a_word_that_yaml_would_take_for_something_else_stays_text(text: str) -> None:
+    values = {text or "empty": text, "list": [text, [text, {text or "empty": text}]]}
+    assert yaml.safe_load(render(values, "yaml")) == values
+
+
+def test_yaml_reads_like_yaml() -> None:
+    values = {"mqtt": {"host": "hub.lan", "port": 1883, "on": False}, "peers": [{"a": 1, "b": [1, 2]}, "x y"], "e": {}}
+    assert render(values, "yaml").decode() == (
+        'e: {}\nmqtt:\n  host: hub.lan\n  "on": false\n  port: 1883\npeers:\n  - a: 1\n    b:\n      - 1\n      - 2\n'
+        '  - "x y"\n'
+    )
+
+
+def test_yaml_knows_large_floats_and_what_json_smuggles() -> None:
+    values = {"big": 1e16, "tiny": 5e-324, "inf": float("inf"), "deep": [None, True]}
+    assert yaml.safe_load(render(values, "yaml")) == values
+
+
+@given(st.dictionaries(NAMES, st.dictionaries(NAMES, PLAIN | st.lists(PLAIN, max_size=2), max_size=3), max_size=3))
+def test_ini_is_read_back_or_refused(values: dict[str, Any]) -> None:
+    try:
+        text = render(values, "ini").decode()
+    except RenderError:
+        return
+    parser = configparser.RawConfigParser(strict=False, default_section="\0")
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read_string(text)
+    assert parser.sections() == sorted(values)
+    for section, keys_ in values.items():
+        for key, value in keys_.items():
+            last = (value[-1:] or [None])[0] if isinstance(value, list) else value
+            if last is not None:
+                assert parser[section][key] == (str(last).lower() if isinstance(last, bool) else str(last))
+
+
+def test_ini_reads_like_a_unit_file() -> None:
+    values = {"debug": True, "Service": {"ExecStart": ["", "/bin/app -v"], "Nice": 5}, "Install": {"WantedBy": "x"}}
+    assert render(values, "ini").decode() == (
+        "debug=true\n\n[Install]\nWantedBy=x\n\n[Service]\nExecStart=\nExecStart=/bin/app -v\nNice=5\n"
+    )
+
+
+def test_a_template_is_filled_in() -> None:
+    template = "listener $port\nhost ${mqtt.host} # $$5\nkeys ${keys}\nopt ${mqtt.a-b}\n"
+    values = {"port": 1883, "mqtt": {"host": "hub", "a-b": True}, "keys": ["a"], "unused": 1}
+    assert render(values, "template", template).decode() == 'listener 1883\nhost hub # $5\nkeys ["a"]\nopt true\n'
+
+
+@pytest.mark.parametrize(
+    ("values", "form", "template", "words"),
+    [
+        ({"s": {"a=b": 1}}, "ini", "", "key 's.a=b' cannot be"),
+        ({"a\nb": {}}, "ini", "", "name of a section"),
+        ({"s": {"a": "x\n[other]"}}, "ini", "", "key 's.a': the value has a line break"),
+        ({"s": {"a": " x"}}, "ini", "", "spaces at its ends"),
+        ({"s": {"a": {"b": 1}}}, "ini", "", "key 's.a': a section"),
+        ({"k" * 2000: 1}, "yaml", "", "longer than YAML's 1024"),
+        ({"a": {}}, "template", "${a.b}", "wants ${a.b}"),
+        ({}, "template", "$a", "wants ${a}"),
+        ({"a": 1}, "template", "cost 5$\n", "write $$ for a dollar sign"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(values: dict[str, Any], form: Any, template: str, words: str) -> None:
+    with pytest.raises(RenderError) as caught:
+        render(values, form, template)
+    assert words in str(caught.value)

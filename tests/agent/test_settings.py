@@ -82,7 +82,7 @@ def test_nothing_is_needed_but_the_file(tmp_path: Path) -> None:
         ("[presence]\ninterval_s = 0", "at least 1"),
         ("[commands]\noutput_bytes = 1000000", "at most 131072"),
         ("[telemetry]\nmetrics = ['noise']", "telemetry.metrics"),
-        ("[config.x]\nformat = 'json'", "config.x.path"),
+        ("[config.x]\nformat = 'json'", "[config.x] either key 'path'"),
         ("[config.x]\npath = 'relative'", "must be absolute"),
         ("[config.x]\npath = '/a'\nmode = 'rw'", "octal"),
         ("[config.x]\npath = '/a'\n[config.y]\npath = '/a'", "same path"),
