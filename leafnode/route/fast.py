@@ -6,6 +6,7 @@
    end alike, `HMSG` and `HPUB` too.
 3. All subjects of the same stem go the same way (`sensors.>` is subscribed to, and nothing below it): as 2, without
    anything being remembered of the subject.
+4. One stream takes the subject, and nobody else: it is handed the message.
 
 Frames of one subject, or of one stem, that follow each other make a row as well, whatever their sizes and replies
 (`leafnode.route.rows`). Anything else goes the complete way, in `leafnode.route.session`.
@@ -16,6 +17,7 @@ from typing import Protocol
 
 from leafnode.route.account import Account
 from leafnode.route.known import FastSink, Known, Line, Route
+from leafnode.route.message import Message, Subscription
 from leafnode.route.rows import ROW_MIN, Column, payload_bytes, wants_answer
 from leafnode.route.subject import RESERVED_REPLIES
 from leafnode.wire.control import SIZE_DIGITS_MAX
@@ -34,17 +36,22 @@ class Publisher(Protocol):
     @property
     def max_control_line(self) -> int: ...
 
+    def give(self, sub: Subscription, message: Message, size: int) -> None:
+        """Hand a message of so many bytes to the one who wants it."""
+        ...
+
 
 class FastWays:
     """What one publisher sends, as far as it needs no thought."""
 
-    __slots__ = ("_account", "_known", "_pause", "_publisher", "_touched")
+    __slots__ = ("_account", "_known", "_pause", "_publisher", "_to_stream", "_touched")
 
     def __init__(self, publisher: Publisher, account: Account, known: Known) -> None:
         self._publisher = publisher
         self._account = account
         self._known = known
         self._touched: list[Route] = []  # routes with something to count
+        self._to_stream = False  # the newest message went to a stream: rows are for clients
         self._pause = ROW_MIN  # changes of the line before a row of different lines is tried
 
     def advance(self, data: bytes, position: int) -> tuple[int, int]:
@@ -101,6 +108,9 @@ class FastWays:
                     self._note(last, run)
                     return position, stop - position
                 position = stop
+                if self._to_stream:
+                    self._to_stream = False
+                    continue
             changes += 1
             if changes == self._pause:
                 changes = 0
@@ -193,7 +203,9 @@ class FastWays:
         if route is None:
             return stop if plain == 3 and self._forward_once(subject, data[body_at:stop], size - 2) else 0
         targets = route.targets
-        if targets is None or (count > plain and not targets) or (plain == 4 and not route.all_take_headers):
+        if targets is None:
+            return stop if route.stream is not None and self._give(route.stream, words, line, data[after:stop]) else 0
+        if (count > plain and not targets) or (plain == 4 and not route.all_take_headers):
             return 0
         if targets:
             body = data[body_at:stop]
@@ -206,6 +218,18 @@ class FastWays:
         if count == plain:
             known.prepare(line, route, size - 2, int(words[2]) if plain == 4 else -1)
         return stop
+
+    def _give(self, sub: Subscription, words: list[bytes], line: bytes, body: bytes) -> bool:
+        """Hand a message to the one stream that takes it; False if its line is too long."""
+        if len(line) > self._publisher.max_control_line:
+            return False
+        has_headers = words[0] == b"HPUB"
+        split = int(words[-2]) if has_headers else 0
+        reply = words[2] if len(words) > 3 + has_headers else b""
+        message = Message(words[1], reply, body[:split], body[split:-2])
+        self._publisher.give(sub, message, len(body) - 2)
+        self._to_stream = True
+        return True
 
     def _forward_once(self, subject: bytes, rest: bytes, payload: int) -> bool:
         """One message of a subject that is not remembered; False if it needs the complete way."""
@@ -250,16 +274,9 @@ class FastWays:
         """Count what was delivered: nobody may look at a counter before."""
         publisher, fed = self._publisher, self._publisher.fed
         for route in self._touched:
-            messages, size = route.messages, route.size
-            route.messages = route.size = 0
-            publisher.in_msgs += messages
-            publisher.in_bytes += size
-            for sub in route.subs:
-                sub.delivered += messages
-                sink: FastSink = sub.sink  # type: ignore[assignment]
-                sink.out_msgs += messages
-                sink.out_bytes += size
-                fed.add(sink)
+            publisher.in_msgs += route.messages
+            publisher.in_bytes += route.size
+            fed.update(route.count())
         self._touched.clear()
 
 

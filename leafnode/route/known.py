@@ -44,19 +44,34 @@ class Route:
     """Where messages of one subject go, as long as interest stays as it is.
 
     `targets` begin with `MSG subject sid `; None when each message needs the complete way. A route of all subjects
-    below a stem has ` sid ` there instead: the subject differs from message to message.
+    below a stem has ` sid ` there instead: the subject differs from message to message. `stream`: who takes the
+    messages of this subject if that is one stream and nobody else.
     """
 
-    __slots__ = ("all_differ", "all_take_headers", "messages", "prepared", "size", "subs", "targets")
+    __slots__ = ("all_differ", "all_take_headers", "messages", "prepared", "size", "stream", "subs", "targets")
 
     def __init__(self, subs: tuple[Subscription, ...], targets: Targets | None) -> None:
         self.subs = subs
+        self.stream: Subscription | None = None
         self.targets = targets
         self.prepared = False  # lines stand on it
         self.messages = 0  # delivered but not yet counted, and their payload bytes
         self.size = 0
         self.all_differ = len({id(sub.sink) for sub in subs}) == len(subs)  # else copies for one connection alternate
         self.all_take_headers = targets is not None and all(sub.sink.takes_headers for sub in subs)  # type: ignore[attr-defined]
+
+    def count(self) -> "list[FastSink]":
+        """Add what was delivered to the receivers' counters; returns the receivers."""
+        messages, size = self.messages, self.size
+        self.messages = self.size = 0
+        sinks: list[FastSink] = []
+        for sub in self.subs:
+            sub.delivered += messages
+            sink: FastSink = sub.sink  # type: ignore[assignment]
+            sink.out_msgs += messages
+            sink.out_bytes += size
+            sinks.append(sink)
+        return sinks
 
 
 def route_of_subject(subject: bytes, subs: tuple[Subscription, ...], *, simple: bool) -> Route:

@@ -19,7 +19,19 @@ class Subscription:
     `delivered` belong to UNSUB with a limit. `weight` is the number of members behind a leaf's queue interest.
     """
 
-    __slots__ = ("active", "delivered", "filtered", "is_client", "max", "queue", "sid", "sink", "subject", "weight")
+    __slots__ = (
+        "active",
+        "delivered",
+        "filtered",
+        "is_client",
+        "is_stream",
+        "max",
+        "queue",
+        "sid",
+        "sink",
+        "subject",
+        "weight",
+    )
 
     def __init__(self, subject: bytes, sink: "Sink", queue: bytes = b"", sid: bytes = b"") -> None:
         self.subject = subject
@@ -30,6 +42,7 @@ class Subscription:
         self.delivered = 0
         self.weight = 1
         self.is_client = False  # the sink is a client connection: routes may write into its output
+        self.is_stream = False  # the sink takes every message, and nothing that it does ends the publisher
         self.filtered = False  # some of what matches must not be delivered: ask for each message
         self.active = True
 

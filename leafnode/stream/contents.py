@@ -9,9 +9,12 @@ A message that is gone here may still be in an answer that the store began earli
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from leafnode.route.subject import is_literal, matches
+
+if TYPE_CHECKING:
+    from leafnode.stream.stored import Stored
 
 HEAD_MAX = 4096  # weights in the window at the old end, about 100 bytes each
 HEAD_LOW = 1024  # refill below this
@@ -98,7 +101,8 @@ class Contents:
         self._gone.add(seq)
         self.head.pop(seq, None)
         subject.count -= 1
-        self._forget_in_history(subject, seq)
+        if subject.history:
+            self._forget_in_history(subject.history, seq)
         if subject.count <= 0:
             self.subjects.pop(subject.name, None)
         elif subject.last_seq == seq:
@@ -110,10 +114,7 @@ class Contents:
         elif seq == self.first_seq:
             self.first_seq = next(iter(self.head), self.head_to + 1)
 
-    def _forget_in_history(self, subject: Subject, seq: int) -> None:
-        history = subject.history
-        if not history:
-            return
+    def _forget_in_history(self, history: list[tuple[int, int]], seq: int) -> None:
         if history[0][0] == seq:
             del history[0]
             return
@@ -139,6 +140,13 @@ class Contents:
     def is_gone(self, seq: int) -> bool:
         """Whether a message that the store may still show is gone."""
         return seq < self.first_seq or seq in self._gone or seq in self._leaving
+
+    def not_gone(self, messages: "list[Stored]") -> "list[Stored]":
+        """Those that are still there."""
+        first, gone, leaving = self.first_seq, self._gone, self._leaving
+        if not (gone or leaving) and (not messages or messages[0].seq >= first):
+            return messages
+        return [each for each in messages if each.seq >= first and each.seq not in gone and each.seq not in leaving]
 
     def age_gone(self) -> None:
         """What was removed so far is on its way to the disk."""

@@ -46,12 +46,14 @@ class Recent:
         self._order: deque[tuple[Shelf, int, int]] = deque()
         self._bytes = 0
 
-    def add(self, shelf: Shelf, stored: Stored) -> None:
-        """`stored` is newer than everything on its shelf."""
-        size = len(stored.payload) + len(stored.headers) + OVERHEAD_BYTES
-        shelf.messages[stored.seq] = stored
-        self._order.append((shelf, stored.seq, size))
-        self._bytes += size
+    def add(self, shelf: Shelf, messages: list[Stored]) -> None:
+        """They are newer than everything on their shelf."""
+        for stored in messages:
+            seq, _, _, headers, payload = stored
+            size = len(payload) + len(headers) + OVERHEAD_BYTES
+            shelf.messages[seq] = stored
+            self._order.append((shelf, seq, size))
+            self._bytes += size
         while self._bytes > self._limit:
             old, seq, freed = self._order.popleft()
             self._bytes -= freed

@@ -124,10 +124,11 @@ class Stream:
         move = config.subject_transform
         self._transform = Transform(move.get("src", ""), move.get("dest", "")) if move else None
         self._republisher = Republisher(config.name, config.republish) if config.republish else None
-        self._evicts = config.max_msgs > 0 or config.max_bytes > 0 or config.max_msgs_per_subject > 0
+        self._is_limited = config.max_msgs > 0 or config.max_bytes > 0
+        self._most_each = max(config.max_msgs_per_subject, 0)  # messages of a subject; 0: any number
         self._simple = not (
             config.sealed
-            or config.discard == "new"
+            or (config.discard == "new" and (self._is_limited or config.discard_new_per_subject))
             or config.max_msg_size > 0
             or self._transform
             or config.mirror
@@ -152,6 +153,7 @@ class Stream:
         """Capture the configured subjects."""
         for subject in self.config.subjects:
             sub = Subscription(subject.encode(), self)
+            sub.is_stream = True
             self._subscriptions.append(sub)
             self.around.account.subscribe(sub)
 
@@ -340,9 +342,12 @@ class Stream:
             self.aging.taken(seq, headers, ttl, now)
         if wishes is not None and wishes.rollup:
             self.retention.roll_up(wishes.rollup, entry, seq, replaced, replaced_size)
-        if self._evicts:
-            if entry.count == 2 and replaced and self.config.max_msgs_per_subject == 1:
+        if 0 < self._most_each < entry.count:
+            if self._most_each == 1 and entry.count == 2 and replaced:
                 self.remove(replaced, entry, replaced_size, "replaced")
+            else:
+                self.retention.enforce(entry)
+        if self._is_limited:
             self.retention.enforce(entry)
         if self.config.max_age:
             self.aging.kept_by_age(now)
@@ -456,7 +461,7 @@ class Stream:
             self.schedules.removed(seq)
         if subject.count and not subject.last_seq:
             self.recall.last_of(subject)
-        for consumer in self.interested(subject.name):
+        for consumer in self.interested(subject.name) if self.consumers else ():
             if (entry := consumer.on_removed(seq, advise=not purged)) is not None:
                 changes.dropped.append((consumer, seq, entry))
         if self.contents.wants_head:
@@ -516,17 +521,14 @@ class Stream:
     def on_stored(self, changes: StreamChanges) -> None:
         """A batch is committed."""
         self.committed = changes.state.last_seq
-        live = [stored for stored in changes.messages if not self.contents.is_gone(stored.seq)]
-        for stored in live:
-            self.around.recent.add(self.shelf, stored)
-        publish = self.around.account.publish
+        live = self.contents.not_gone(changes.messages)
+        self.around.recent.add(self.shelf, live)
         if self._republisher is not None:
             for stored in changes.messages:
                 again = self._republisher.message(stored, changes.previous.get(stored.seq, 0))
                 if again is not None:
-                    publish(again)
-        for reply, ack in changes.acks:
-            publish(Message(reply, b"", b"", ack))
+                    self.around.account.publish(again)
+        self.around.account.answer(changes.acks)
         if self.consumers and not self.deleted:
             self._show(live)
         for watcher in self.watchers:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leafnode.route.auth import User
+from leafnode.route.message import Message, Subscription
 from leafnode.route.permissions import Permissions, Responses
 from leafnode.route.session import Session
 from leafnode.route.verdict import Verdict
@@ -246,19 +247,51 @@ class Effect(NamedTuple):
     """By the player, by a listener, by another."""
     closed: bool
     counts: tuple[int, ...]
+    kept: tuple[Message, ...]
+
+
+class Keeper:
+    """A stream: takes what it gets, refuses one in three at once, acknowledges the others together."""
+
+    is_remote = False
+
+    def __init__(self, host: FakeHost) -> None:
+        self.taken: list[Message] = []
+        self._account = host.account
+        self._answers: list[tuple[bytes, bytes]] = []
+        sub = Subscription(b"s.*", self)
+        sub.is_stream = True
+        self._account.subscribe(sub)
+
+    def deliver(self, sub: Subscription, message: Message, to: bytes) -> bool:
+        self.taken.append(message)
+        if message.reply and len(self.taken) % 3 == 0:
+            self._account.publish(Message(message.reply, payload=b"refused"))
+        elif message.reply:
+            self._answers.append((message.reply, b"%d" % len(self.taken)))
+        return True
+
+    def acknowledge(self) -> None:
+        self._account.answer(self._answers)
 
 
 LISTENERS = (b"SUB > 1\r\nSUB a.> 2\r\n", b"SUB s.* 1\r\nSUB s.2 2\r\nSUB a.b 3\r\n")
 
 
 def play(
-    operations: list[bytes], sizes: list[int], *, fast: bool, listeners: tuple[bytes, bytes] = LISTENERS
+    operations: list[bytes],
+    sizes: list[int],
+    *,
+    fast: bool,
+    listeners: tuple[bytes, bytes] = LISTENERS,
+    keeps: bool = False,
 ) -> Effect:
-    """One client plays the operations, two others listen."""
+    """One client plays the operations, two others listen; a stream may keep some."""
     host = FakeHost()
     listener, other = host.client(), host.client()
     listener.receive(listeners[0])
     other.receive(listeners[1])
+    keeper = Keeper(host) if keeps else None
     player = host.client(fast=fast)
     stream = b"".join(operations)
     position, turn = 0, 0
@@ -267,11 +300,14 @@ def play(
         player.receive(stream[position : position + step])
         position += step
         turn += 1
+    if keeper is not None:
+        keeper.acknowledge()
     sessions = (player, listener, other)
     counts = [player.in_msgs, player.in_bytes]
     for session in sessions:
         counts += [session.out_msgs, session.out_bytes, *(sub.delivered for sub in session.subs.values())]
-    return Effect(tuple(said(session) for session in sessions), player.closing, tuple(counts))
+    kept = tuple(keeper.taken) if keeper is not None else ()
+    return Effect(tuple(said(session) for session in sessions), player.closing, tuple(counts), kept)
 
 
 CHUNKS = st.lists(st.integers(1, 60), min_size=1, max_size=10)
@@ -284,6 +320,39 @@ def test_any_chunking_and_either_way_has_the_same_effect(rows: list[list[bytes]]
     assert play(operations, sizes, fast=True) == complete
     assert play(operations, [1 << 20], fast=True) == complete
     assert play(operations, [1], fast=False) == complete
+
+
+@given(st.lists(OPERATIONS, max_size=12), CHUNKS, st.sampled_from([LISTENERS, (b"SUB in.* 1\r\nSUB 9 2\r\n", b"")]))
+def test_a_stream_gets_the_same_either_way(
+    rows: list[list[bytes]], sizes: list[int], listeners: tuple[bytes, bytes]
+) -> None:
+    operations = [frame for row in rows for frame in row]
+    complete = play(operations, [1 << 20], fast=False, listeners=listeners, keeps=True)
+    assert play(operations, sizes, fast=True, listeners=listeners, keeps=True) == complete
+    assert play(operations, [1 << 20], fast=True, listeners=listeners, keeps=True) == complete
+
+
+ANSWERED = [b"in.1", b"in.2", b"in.1", b"one.2", b"group.1", b"twice.1", b"nobody.x", b"in.3", b"_INBOX.a.b"]
+
+
+def test_answers_together_are_what_they_are_one_by_one() -> None:
+    def heard(*, together: bool) -> tuple[object, ...]:
+        host = FakeHost()
+        alice, bob, limited = host.client(), host.client(), host.client()
+        alice.receive(b"SUB in.* 1\r\nSUB in.3 2\r\nSUB _INBOX.a.* 3\r\nSUB twice.* 4\r\nSUB twice.1 5\r\n")
+        bob.receive(b"SUB in.* 1\r\nSUB group.* q 2\r\n")
+        limited.receive(b"SUB one.* 1\r\nUNSUB 1 1\r\n")
+        answers = [(reply, b"+ACK %d" % n) for n, reply in enumerate(ANSWERED * 3)]
+        if together:
+            host.account.answer(answers)
+        else:
+            for reply, payload in answers:
+                host.account.publish(Message(reply, payload=payload))
+        sessions = (alice, bob, limited)
+        counts = [(s.out_msgs, s.out_bytes, [sub.delivered for sub in s.subs.values()]) for s in sessions]
+        return [said(session) for session in sessions], counts
+
+    assert heard(together=True) == heard(together=False)
 
 
 @pytest.mark.parametrize("most", [1, 4, 1000])
