@@ -193,6 +193,9 @@ async def _session(settings: Settings, bus: Bus, ledger: Ledger, history: Histor
 
     presence = PresenceTask(bus, device, boot_id, settings.presence.interval_s, tell_again, reached)
     telemetry = TelemetryTask(bus, device, settings.telemetry, facts, f"{time.time_ns() // 1_000_000}")
+    watching = Watching(
+        bus, device, settings.device.groups, service.limits, roles, history, telemetry, settings.state_dir
+    )
     await commands.prepare()
     life.to(telemetry.tell)
     try:
@@ -203,9 +206,6 @@ async def _session(settings: Settings, bus: Bus, ledger: Ledger, history: Histor
             log.info("agent serving device=%s version=%s", device, __version__)
             for name, work in _tasks(settings, presence, inventory, telemetry, configuration):
                 group.create_task(work, name=name)
-            watching = Watching(
-                bus, device, settings.device.groups, service.limits, roles, history, telemetry, settings.state_dir
-            )
             if settings.query.enabled:
                 group.create_task(watching.run(), name="watches")
             if history is not None:
@@ -221,6 +221,7 @@ async def _session(settings: Settings, bus: Bus, ledger: Ledger, history: Histor
                 group.create_task(commands.run(), name="commands")
     finally:
         life.to(None)
+        watching.stop()
         await service.stop()
         await presence.stopped("stopped")
 

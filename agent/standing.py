@@ -10,12 +10,15 @@ import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import accumulate
 from typing import Any, Final
 
-from agent.errors import QueryError
+from agent.errors import PayloadError, QueryError
 from agent.payloads import Watch, WatchReport
 from leafnode.base.nearest import hint
 
+UNSENT_REPORTS: Final = 64  # of a watch, remembered over a restart without a broker: an hour of a change a minute
+UNSENT_BYTES: Final = 64 * 1024  # of them, in the file
 REPEAT_SECONDS: Final = 6 * 3600.0  # between full states: the stream of a busy hub keeps about a day
 
 Row = tuple[Any, ...]
@@ -102,15 +105,25 @@ class Damper:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What outlives the agent: the number of the last report, and what it had told by then."""
+    """What outlives the agent: the number of the last report, and what it had told by then.
+
+    `unsent` are reports of which nobody said that a stream has them.
+    """
 
     revision: int
     n: int
     columns: tuple[str, ...] = ()
     rows: tuple[Row, ...] | None = None
+    unsent: tuple[WatchReport, ...] = ()
 
     def to_bytes(self) -> bytes:
-        values = {"revision": self.revision, "n": self.n, "columns": self.columns, "rows": self.rows}
+        values = {
+            "revision": self.revision,
+            "n": self.n,
+            "columns": self.columns,
+            "rows": self.rows,
+            "unsent": [json.loads(report.to_bytes()) for report in self.unsent],
+        }
         return json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
     @classmethod
@@ -124,8 +137,9 @@ class Memory:
                 int(values["n"]),
                 tuple(map(str, values["columns"])),
                 None if rows is None else tuple(map(_row, rows)),
+                tuple(WatchReport.from_bytes(json.dumps(each).encode()) for each in values["unsent"]),
             )
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, RecursionError, PayloadError):
             return None
 
 
@@ -148,6 +162,7 @@ class Standing:
     _n: int = field(init=False, default=0)
     _columns: tuple[str, ...] = field(init=False, default=())
     _damper: Damper | None = field(init=False, default=None)
+    _unsent: dict[int, WatchReport] = field(init=False, default_factory=dict)
     _failing_since: float | None = field(init=False, default=None)
     _failed: bool = field(init=False, default=False)
     _full_at: float = field(init=False, default=0.0)
@@ -159,6 +174,8 @@ class Standing:
         self._n = self.memory.n
         same = self.memory.revision == self.revision
         self._full = "restarted" if same else "changed"
+        if same:
+            self._unsent = {report.n: report for report in self.memory.unsent}
         if same and self.memory.rows is not None:
             self._columns = self.memory.columns
             self._restore(self.memory)
@@ -217,10 +234,20 @@ class Standing:
         """What to tell when this device is no longer meant."""
         return self._report(at, full="ended", rows=())
 
+    def unsent(self) -> list[WatchReport]:
+        """Reports of which nobody said that a stream has them, the oldest first."""
+        return list(self._unsent.values())
+
+    def sent(self, n: int) -> None:
+        """A stream has report number `n`."""
+        self._unsent.pop(n, None)
+
     def remember(self) -> Memory:
-        """What to keep for the next start."""
+        """What to keep for the next start. Of too many unsent reports the newest: the full state then mends the gap."""
         rows = tuple(self._damper.told.values()) if self._damper else None
-        return Memory(self.revision, self._n, self._columns, rows)
+        sizes = accumulate(len(report.to_bytes()) for report in reversed(self._unsent.values()))
+        kept = sum(size <= UNSENT_BYTES for size in sizes)
+        return Memory(self.revision, self._n, self._columns, rows, tuple(self.unsent()[len(self._unsent) - kept :]))
 
     def _full_state(self, at: datetime, clock: float) -> WatchReport:
         assert self._damper
@@ -236,4 +263,8 @@ class Standing:
 
     def _report(self, at: datetime, **fields: Any) -> WatchReport:
         self._n += 1
-        return WatchReport(device=self.device, watch=self.name, revision=self.revision, n=self._n, at=at, **fields)
+        report = WatchReport(device=self.device, watch=self.name, revision=self.revision, n=self._n, at=at, **fields)
+        self._unsent[report.n] = report
+        if len(self._unsent) > UNSENT_REPORTS:
+            del self._unsent[min(self._unsent)]
+        return report

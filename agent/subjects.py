@@ -33,6 +33,7 @@ STREAM_TELEMETRY: Final = "TELEMETRY"
 COMMANDS_ALL: Final = "fleet.cmd.>"
 RESULTS_ALL: Final = "fleet.result.>"
 TELEMETRY_ALL: Final = "tele.>"
+READINGS_ALL: Final = "tele.*.*"  # without what standing queries found
 
 BUCKET_DEVICES: Final = "fleet_devices"
 BUCKET_PRESENCE: Final = "fleet_presence"

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,7 +17,7 @@ from agent.bus import Bus
 from agent.edges import Edge
 from agent.errors import FleetError
 from agent.facts.table import Facts
-from agent.payloads import DeviceEvent, Reading, WatchReport
+from agent.payloads import DeviceEvent, Reading, WatchReport, rfc3339
 from agent.settings import Metric
 from agent.settings import Telemetry as TelemetrySettings
 
@@ -41,6 +41,8 @@ class Outgoing:
     id: str
     subject: str
     body: bytes
+    sent: Callable[[], None] = lambda: None
+    """Called when the stream has it."""
 
 
 class Outbox:
@@ -115,9 +117,10 @@ class TelemetryTask:
         """Send an event, in order with the readings."""
         self._add(subjects.telemetry(self._device, EVENT), event.to_bytes())
 
-    def tell_watch(self, report: WatchReport) -> None:
-        """Send what a standing query found, in order with the readings."""
-        self._add(subjects.watch(self._device, report.watch), report.to_bytes())
+    def tell_watch(self, report: WatchReport, sent: Callable[[], None]) -> None:
+        """Send what a standing query found, in order with the readings; told again later, it is stored once."""
+        message_id = f"{self._device}-{report.watch}-{report.n}-{rfc3339(report.at)}"
+        self._put(Outgoing(message_id, subjects.watch(self._device, report.watch), report.to_bytes(), sent))
 
     @property
     def dropped(self) -> int:
@@ -126,8 +129,10 @@ class TelemetryTask:
 
     def _add(self, subject: str, body: bytes) -> None:
         self._seq += 1
-        message_id = f"{self._device}-{self._run_id}-{self._seq}"
-        self._outbox.add(Outgoing(message_id, subject, body))
+        self._put(Outgoing(f"{self._device}-{self._run_id}-{self._seq}", subject, body))
+
+    def _put(self, message: Outgoing) -> None:
+        self._outbox.add(message)
         self._work.set()
 
     def _take(self) -> list[Reading]:
@@ -148,6 +153,7 @@ class TelemetryTask:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 self._outbox.sent(waiting.id)
+                waiting.sent()
                 edge.works()
                 if self._outbox.dropped > told:
                     log.warning("readings dropped count=%d reason=queue-full", self._outbox.dropped - told)

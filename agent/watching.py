@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -46,7 +47,7 @@ class Outlet(Protocol):
     @property
     def dropped(self) -> int: ...
 
-    def tell_watch(self, report: WatchReport) -> None: ...
+    def tell_watch(self, report: WatchReport, sent: Callable[[], None]) -> None: ...
 
 
 class Shelf:
@@ -117,6 +118,7 @@ class Watching:
         self._standing: dict[str, Standing] = {}
         self._due: dict[str, float] = {}
         self._refused: dict[str, int] = {}
+        self._heard: set[str] = set()
         self._dropped = outlet.dropped
         self._changed = asyncio.Event()
 
@@ -159,7 +161,8 @@ class Watching:
     def _begin(self, name: str, revision: int, watch: Watch) -> None:
         before = self._standing.get(name)
         memory = before.remember() if before else self._shelf.load(name)
-        self._standing[name] = Standing(self._device, name, revision, watch, memory)
+        standing = self._standing[name] = Standing(self._device, name, revision, watch, memory)
+        self._tell(standing, standing.unsent())
         self._due[name] = self._clock() + self._uniform(0, min(_interval(watch), SPLAY_SECONDS))
         log.info("watch begins name=%s revision=%d every=%gs", name, revision, _interval(watch))
 
@@ -170,7 +173,7 @@ class Watching:
             standing = Standing(self._device, name, memory.revision, Watch(), memory)
         if standing is not None:
             log.info("watch ends name=%s", name)
-            self._outlet.tell_watch(standing.ended(self._now()))
+            self._tell(standing, [standing.ended(self._now())])
         self._shelf.drop(name)
 
     def _refuse(self, names: dict[str, int]) -> None:
@@ -178,9 +181,8 @@ class Watching:
         for name, revision in names.items():
             if self._refused.get(name) != revision:
                 error = f"not asked: this device has {MAX_WATCHES} watches already; remove one"
-                self._outlet.tell_watch(
-                    WatchReport(device=self._device, watch=name, revision=revision, n=1, at=self._now(), error=error)
-                )
+                refused = Standing(self._device, name, revision, Watch())
+                self._tell(refused, refused.failed(error, self._now(), self._clock()))
         self._refused = names
 
     async def run(self) -> None:
@@ -209,9 +211,22 @@ class Watching:
             reports = standing.failed(str(error), at, clock)
         if self._standing.get(standing.name) is not standing or not reports:
             return
-        for report in reports:
-            self._outlet.tell_watch(report)
+        self._tell(standing, reports)
         await asyncio.to_thread(self._shelf.save, standing.name, standing.remember())
+
+    def _tell(self, standing: Standing, reports: Iterable[WatchReport]) -> None:
+        for report in reports:
+            self._outlet.tell_watch(report, partial(self._sent, standing, report.n))
+
+    def _sent(self, standing: Standing, n: int) -> None:
+        """Not written each time: a report that is told once more after a crash has the same number and message id."""
+        standing.sent(n)
+        self._heard.add(standing.name)
+
+    def stop(self) -> None:
+        """In order: note what the streams have, so that the next start need not tell it again."""
+        for name in self._heard & set(self._standing):
+            self._shelf.save(name, self._standing[name].remember())
 
     def _evaluate(self, watch: Watch) -> Answer:
         """

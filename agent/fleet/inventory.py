@@ -38,7 +38,7 @@ Readings = dict[str, dict[str, Any]]
 
 async def read_telemetry(hub: Hub) -> dict[str, Readings]:
     """The newest reading of every metric, by device."""
-    return latest(await hub.snapshot(subjects.STREAM_TELEMETRY, subjects.TELEMETRY_ALL))
+    return latest(await hub.snapshot(subjects.STREAM_TELEMETRY, subjects.READINGS_ALL))
 
 
 def latest(messages: Iterable[Stored]) -> dict[str, Readings]:

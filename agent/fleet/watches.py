@@ -19,7 +19,8 @@ from agent.payloads import Watch, WatchReport
 from leafnode.base.nearest import hint
 
 WAIT_SECONDS: Final = 5.0  # for the next report before the reader looks again
-LEAST_EVERY_SECONDS: Final = 1.0
+LEAST_EVERY_SECONDS: Final = 1.0  # what devices keep to
+BEGINS: Final = "registered"  # why a device sends a full state that is its first
 
 Row = tuple[Any, ...]
 
@@ -111,6 +112,13 @@ class Seen:
     complete: bool = False
     """Nothing between its last full state and now is missing."""
     damped: int = 0
+    began: datetime | None = None
+    """When it last began to count from 1."""
+
+
+def _begins(report: WatchReport, seen: Seen) -> bool:
+    """Whether the device forgot what it had told (a new card), and did not merely tell it twice."""
+    return report.full == BEGINS and report.at != seen.began
 
 
 class Picture:
@@ -125,7 +133,7 @@ class Picture:
         if report.revision != self._revision:
             return []
         seen = self.devices.get(report.device)
-        if seen and report.n <= seen.n and not report.full:
+        if seen and report.n <= seen.n and not _begins(report, seen):
             return []
         if report.full == "ended":
             self.devices.pop(report.device, None)
@@ -134,6 +142,7 @@ class Picture:
             seen = self.devices[report.device] = Seen(report.n - 1, report.at)
         seen.complete = bool(report.full) or (seen.complete and report.n == seen.n + 1)
         seen.n, seen.at = report.n, report.at
+        seen.began = report.at if report.full == BEGINS else seen.began
         seen.damped += report.damped
         if report.error:
             seen.error = report.error

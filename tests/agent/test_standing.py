@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agent.errors import QueryError
 from agent.fleet.watches import Picture
 from agent.payloads import Watch, WatchReport
-from agent.standing import REPEAT_SECONDS, Memory, Standing, keyed
+from agent.standing import REPEAT_SECONDS, UNSENT_BYTES, UNSENT_REPORTS, Memory, Standing, keyed
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 COLUMNS = ("name", "state")
@@ -113,7 +113,17 @@ def test_another_revision_begins_anew_and_goes_on_counting() -> None:
     assert (changed.full, changed.n, changed.revision, changed.rows) == ("changed", 2, 9, (("b", "up"),))
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"revision":1,"n":1,"columns":[],"rows":[[[]]]}', b'{"n":1}'])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"revision":1,"n":1,"columns":[],"rows":[[[]]]}',
+        b'{"n":1}',
+        b'{"revision":1,"n":1,"columns":[],"rows":[],"unsent":[{}]}',
+    ],
+)
 def test_a_damaged_memory_is_none(data: bytes) -> None:
     assert Memory.from_bytes(data) is None
 
@@ -158,6 +168,50 @@ def test_other_columns_are_another_state() -> None:
 
 def shown(picture: Picture) -> set[tuple]:
     return set(picture.devices["pi-7"].rows)
+
+
+def test_what_no_stream_had_is_told_again_after_a_restart_and_counts_once() -> None:
+    device = Device()
+    device.sees(("a", "up"))
+    device.standing.sent(1)
+    device.sees(("b", "up"))
+    device.sees(("c", "up"))
+    device.restarts()
+    assert [(each.n, each.at) for each in device.standing.unsent()] == [
+        (each.n, each.at.replace(microsecond=0)) for each in device.told[1:]
+    ]
+    picture = Picture(5)
+    events = [
+        (each.event, each.row["name"])
+        for report in [*device.told, *device.standing.unsent(), *device.sees(("c", "up"))]
+        for each in picture.take(report)
+    ]
+    assert events == [("added", "a"), ("removed", "a"), ("added", "b"), ("removed", "b"), ("added", "c")]
+
+
+def test_a_repeated_first_state_is_no_news_and_that_of_a_new_card_is() -> None:
+    device = Device()
+    device.sees(("a", "up"))
+    device.sees(("b", "up"))
+    picture = Picture(5)
+    for report in device.told:
+        picture.take(report)
+    assert picture.take(device.told[0]) == []
+    other = Device()
+    other.clock = 5000.0
+    assert [each.event for each in picture.take(other.sees(("c", "up"))[0])] == ["removed", "added"]
+    assert shown(picture) == {("c", "up")}
+
+
+def test_unsent_reports_are_bounded_and_the_newest_kept() -> None:
+    device = Device()
+    for number in range(3 * UNSENT_REPORTS):
+        device.sees((number, "up"))
+    kept = [each.n for each in device.standing.remember().unsent]
+    assert kept == list(range(2 * UNSENT_REPORTS + 1, 3 * UNSENT_REPORTS + 1))
+    for number in range(4):
+        device.sees((number, "x" * (UNSENT_BYTES // 4)))
+    assert [each.n for each in device.standing.remember().unsent] == [3 * UNSENT_REPORTS + 4]
 
 
 def test_a_lost_report_makes_a_picture_incomplete_until_the_next_full_state() -> None:
@@ -213,6 +267,8 @@ def test_who_read_everything_sees_what_the_device_told(steps: list, hold: float,
     for step in steps:
         if step == "restart":
             device.restarts()
+            for report in device.standing.unsent():
+                assert picture.take(report) == []
         elif step == "fail":
             device.fails("broken")
         elif step == "lose":

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent.fleet.client import Fleet
 from agent.fleet.exits import Exit
 from agent.payloads import parse_rfc3339
 from tests.agent import fleet_world as world
@@ -106,13 +107,27 @@ async def test_changes_arrive_once_with_their_own_time_after_the_hub_was_away(
         assert moments[-1] < back
         pumps.say(b="on", end="on")
         assert [each["row"]["name"] for each in await lines(following, 1)] == ["end"]
-    await shown(fleet, ("b", "on"), ("end", "on"))
+        hub.stop()
+        pumps.say(b="off")
+        await pumps.told(6)
+        pumps.agent.kill()
+        pumps.say(z="on")
+        killed = datetime.now(UTC)
+        hub.start()
+        pumps.agent.start()
+        later = await lines(following, 5)
+        assert [(each["event"], each["row"]["name"]) for each in later] == [
+            ("removed", "b"), ("removed", "end"), ("added", "b"), ("removed", "b"), ("added", "z"),
+        ]  # fmt: skip
+        assert [parse_rfc3339(each["at"]) < killed for each in later] == [True, True, True, False, False]
+    await shown(fleet, ("z", "on"))
+    async with Fleet.open(server=hub.url) as library:
+        stored = await library.hub.snapshot("TELEMETRY", "tele.pi-7.watch.pumps", deliver_policy="all")
+    assert [each.json()["n"] for each in stored] == [1, 2, 3, 4, 5, 6, 7]
 
 
 async def listened(fleet: Cli, hub: Broker) -> None:
     """Return when a reader of the stream is there."""
-    from agent.fleet.client import Fleet
-
     async with Fleet.open(server=hub.url) as library:
 
         async def look() -> bool:
