@@ -26,6 +26,7 @@ from agent.facts import broker, linux, own, system
 from agent.facts.custom import CustomFacts
 from agent.facts.history import History, HistoryError
 from agent.facts.table import Facts
+from agent.items import Items
 from agent.ledger import Ledger
 from agent.life import LifeTask
 from agent.policy import Policy, Roles, unknown
@@ -119,10 +120,12 @@ async def _sessions(settings: Settings, ledger: Ledger) -> None:
     history = _open_history(settings)
     life = LifeTask(settings.state_dir, settings.device_id, identity.boot_id(), linux.pi_facts)
     life.begin()
+    items = Items(settings.config, settings.state_dir)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(life.run(), name="life")
-            group.create_task(_one_after_another(settings, ledger, history, life), name="connection")
+            group.create_task(items.run(), name="config items")
+            group.create_task(_one_after_another(settings, ledger, history, life, items), name="connection")
     finally:
         life.end()
         if history is not None:
@@ -140,11 +143,13 @@ def _open_history(settings: Settings) -> History | None:
         return None
 
 
-async def _one_after_another(settings: Settings, ledger: Ledger, history: History | None, life: LifeTask) -> None:
+async def _one_after_another(
+    settings: Settings, ledger: Ledger, history: History | None, life: LifeTask, items: Items
+) -> None:
     while True:
         bus = await Bus.open(settings.bus_options())
         try:
-            await _session(settings, bus, ledger, history, life)
+            await _session(settings, bus, ledger, history, life, items)
         except* ConnectionFailed as errors:
             log.warning("session ended reason=%r", str(errors.exceptions[0]))
         finally:
@@ -152,12 +157,14 @@ async def _one_after_another(settings: Settings, ledger: Ledger, history: Histor
         await asyncio.sleep(SESSION_PAUSE_SECONDS)
 
 
-async def _session(settings: Settings, bus: Bus, ledger: Ledger, history: History | None, life: LifeTask) -> None:
+async def _session(
+    settings: Settings, bus: Bus, ledger: Ledger, history: History | None, life: LifeTask, items: Items
+) -> None:
     device = settings.device_id
     boot_id = identity.boot_id()
     started = datetime.now(UTC)
     commands = Commands(bus, ledger, device, boot_id, settings.commands)
-    configuration = Configuration(bus, settings, device, settings.state_dir)
+    configuration = Configuration(bus, settings, device, items)
     facts = Facts(
         [
             *system.tables(system.CpuMeter()),

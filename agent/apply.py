@@ -18,13 +18,16 @@ from typing import Final
 from agent import owners
 from agent.attempt import ApplyError, Attempts, Step, digest_of, reason_of
 from agent.desired import Desired
-from agent.record import NOBODY, Applied
+from agent.record import NOBODY, Applied, left_s, moment
 from agent.render import RenderError, render
 from agent.settings import Item
 from leafnode.base import files, nuid
 
 FILE_PLACE: Final = "{file}"
 TEMPLATE_BYTES: Final = 1_048_576  # of a template: what one message can fill in is no larger
+
+QUIET_SECONDS: Final = 3.0  # after a change before reaching the hub counts: interfaces go down a moment later
+QUIET_SHARE: Final = 0.25  # of a short window at most
 
 
 class FileApplier(Attempts):
@@ -34,6 +37,14 @@ class FileApplier(Attempts):
         super().__init__(name, item, state_dir, step)
         assert item.path is not None
         self._path = item.path
+        left = self.last
+        self._untouched = left is None or left.state != "pending" or self._digest() != left.digest
+
+    def _digest(self) -> str:
+        try:
+            return digest_of(self._path.read_bytes())
+        except OSError:
+            return ""
 
     async def apply(self, desired: Desired) -> Applied | None:
         """Make the file as desired; what came of it, or None when there was nothing to do.
@@ -93,6 +104,7 @@ class FileApplier(Attempts):
             self._step("keep")
             self._keep_previous(desired, digest)
             self._step("rename")
+            self._untouched = False
             os.replace(temporary, path)
             files.sync_folder(path.parent)
         except (ApplyError, OSError, owners.OwnerError) as error:
@@ -108,7 +120,46 @@ class FileApplier(Attempts):
             await self._must_succeed("verify", self.item.verify)
         except ApplyError as error:
             return self._settle(desired, "reverted", digest, await self._revert(reason_of(error)))
+        if self.last is not None and self.last.confirm_s:
+            self._step("confirm")
+            self._note(replace(self.last, verified=True, began=moment(), error="it has yet to reach the hub"))
+            return self.last
         return self._settle(desired, "applied", digest)
+
+    # Confirming that the device still reaches the hub
+
+    @property
+    def unconfirmed(self) -> bool:
+        last = self.last
+        return last is not None and last.state == "pending" and last.confirm_s > 0 and not self._untouched
+
+    def left_s(self) -> float:
+        """Of the time within which the hub must be reached."""
+        return left_s(self.last, moment()) if self.last is not None else 0.0
+
+    @property
+    def may_confirm(self) -> bool:
+        """Whether reaching the hub now would prove anything: a link takes a moment to break."""
+        last = self.last
+        if last is None or not last.verified:
+            return False
+        return 0 < self.left_s() <= last.confirm_s - min(QUIET_SECONDS, last.confirm_s * QUIET_SHARE)
+
+    async def confirm(self, reason: str) -> Applied | None:
+        """Settle the change: kept when `reason` why the hub is out of reach is empty, undone when its time is over.
+
+        Also goes on where an agent that was killed left off. None while nothing is decided.
+        """
+        last = self.last
+        if last is None or not self.unconfirmed:
+            return None
+        desired = Desired({}, last.revisions)
+        if not reason and last.verified:
+            return self._settle(desired, "applied", last.digest)
+        if not self.left_s():
+            why = f"the hub was not reached within {last.confirm_s:g} s: {reason}"
+            return self._settle(desired, "reverted", last.digest, await self._revert(why))
+        return None if last.verified else await self._take_effect(desired, last.digest)
 
     async def _refuse(self, desired: Desired, digest: str, reason: str) -> Applied:
         """Nothing was touched; unless an attempt that was cut short left its file, which nobody has verified."""
@@ -126,7 +177,13 @@ class FileApplier(Attempts):
     def _keep_previous(self, desired: Desired, digest: str) -> None:
         """Copy the old file aside and note that a change is under way; unless one already is, and was cut short."""
         pending = Applied(
-            state="pending", revision=desired.revision, revisions=desired.revisions, digest=digest, existed=False
+            state="pending",
+            revision=desired.revision,
+            revisions=desired.revisions,
+            digest=digest,
+            existed=False,
+            confirm_s=self.item.confirm_s,
+            began=moment(),
         )
         if self.last is not None and self.last.state == "pending":
             old = self.last

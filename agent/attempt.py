@@ -47,6 +47,11 @@ class Attempts:
         self._step = step
         self.last = self._record.read()
 
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether a change is in place that the next attempt must not build upon."""
+        return False
+
     async def _must_succeed(self, step: str, argv: Sequence[str], stdin: bytes | None = None) -> None:
         if not argv:
             return

@@ -1,4 +1,4 @@
-"""Follows the bucket of desired configuration and keeps the device's managed files as it says.
+"""Follows the bucket of desired configuration, says what is wanted of each item, and reports what came of it.
 
 The bucket is watched where it is nearest: the mirror of a site's leafnode, or the hub. When neither is there, the files
 stay as they are: the last good version. What came of each item is reported into `fleet_config_status`; a report that
@@ -10,16 +10,14 @@ import contextlib
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 from agent import desired, subjects
-from agent.apply import FileApplier
 from agent.bucket import Bucket, Entry
 from agent.bus import Bus
 from agent.edges import Edge
 from agent.errors import FleetError
-from agent.hook import HookApplier
+from agent.items import Items
 from agent.payloads import ConfigStatus, rfc3339
 from agent.record import Applied
 from agent.settings import Settings
@@ -38,16 +36,14 @@ class Configuration:
         bus: Bus,
         settings: Settings,
         device: str,
-        state_dir: Path,
+        items: Items,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._bus = bus
         self._device = device
         self._groups = settings.device.groups
-        self._appliers: dict[str, FileApplier | HookApplier] = {
-            name: (HookApplier if item.hook else FileApplier)(name, item, state_dir)
-            for name, item in settings.config.items()
-        }
+        self._items = items
+        self._appliers = items.appliers
         self._layers: dict[str, desired.Layer] = {}
         self._unreported: dict[str, ConfigStatus] = {}
         self._report_now = asyncio.Event()
@@ -74,6 +70,13 @@ class Configuration:
 
     async def follow(self) -> None:
         """Learn what is desired, now and at each change, for ever."""
+        self._items.attach(self._report, self._store)
+        try:
+            await self._follow()
+        finally:
+            self._items.detach()
+
+    async def _follow(self) -> None:
         bucket = Bucket(self._bus.local, subjects.BUCKET_CONFIG)
         self.report_again()
         patterns = desired.patterns(self._device, self._groups)
@@ -101,7 +104,9 @@ class Configuration:
             await asyncio.sleep(SETTLE_SECONDS)
             self._apply_now.clear()
             while self._changed:
-                await self._apply(self._changed.pop())
+                name = self._changed.pop()
+                keys = desired.keys(name, self._device, self._groups)
+                self._items.want(name, desired.resolve(self._layers, keys))
 
     def _take(self, entry: Entry) -> None:
         name = desired.item_of(entry.key)
@@ -113,24 +118,13 @@ class Configuration:
         else:
             self._layers.pop(entry.key, None)
 
-    async def _apply(self, name: str) -> None:
-        wanted = desired.resolve(self._layers, desired.keys(name, self._device, self._groups))
-        try:
-            applied = await self._appliers[name].apply(wanted)
-        except OSError as error:
-            log.error("config not applied item=%s reason=%r", name, str(error))
-            applied = Applied(
-                state="refused",
-                revision=wanted.revision,
-                revisions=wanted.revisions,
-                error=f"cannot be recorded: {error}",
-            )
-        if applied:
-            self._report(name, applied)
-
     def _report(self, name: str, applied: Applied) -> None:
         self._seen_at[name] = self._now()
-        self._unreported[name] = ConfigStatus(
+        self._unreported[name] = self._status(name, applied)
+        self._report_now.set()
+
+    def _status(self, name: str, applied: Applied) -> ConfigStatus:
+        return ConfigStatus(
             device=self._device,
             name=name,
             state=applied.state,
@@ -138,9 +132,17 @@ class Configuration:
             revisions=applied.revisions,
             digest=applied.digest,
             error=applied.error,
-            at=self._seen_at[name],
+            at=self._now(),
         )
-        self._report_now.set()
+
+    async def _store(self, name: str, applied: Applied) -> None:
+        """Have the hub store this status: a round trip to its JetStream.
+
+        Raises:
+            FleetError: it is out of reach.
+        """
+        bucket = Bucket(self._bus.hub, subjects.BUCKET_CONFIG_STATUS)
+        await bucket.put(subjects.config_status(self._device, name), self._status(name, applied).to_bytes())
 
     async def report(self) -> None:
         """Deliver reports, for ever."""

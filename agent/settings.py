@@ -179,7 +179,7 @@ class Telemetry:
         _at_least("max_bytes", self.max_bytes, 1_048_576)
 
 
-_OF_FILES: Final = ("format", "mode", "owner", "template", "validate", "reload", "verify")
+_OF_FILES: Final = ("format", "mode", "owner", "template", "validate", "reload", "verify", "confirm_s")
 _OWNER: Final = re.compile(r"[^:\s]+(:[^:\s]+)?")
 
 
@@ -208,6 +208,8 @@ class Item:
     """Command that judges the service afterwards; a failure brings the old file back."""
     timeout_s: float = 30.0
     """For each of these commands."""
+    confirm_s: float = 0.0
+    """The change is undone unless the device reaches the hub within this time after it; 0: it need not."""
 
     def __post_init__(self) -> None:
         if bool(self.path) == bool(self.hook):
@@ -234,6 +236,8 @@ class Item:
         if not 0 <= bits <= 0o7777:
             raise ValueError("key 'mode' must be octal digits such as \"0644\"")
         _at_least("timeout_s", self.timeout_s, 0.1)
+        if self.confirm_s:
+            _at_least("confirm_s", self.confirm_s, 1)
 
     @property
     def mode_bits(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agent import apply, record
 from agent.apply import FileApplier
 from agent.errors import ConfigError
 from agent.hook import HookApplier
@@ -141,3 +142,118 @@ def test_settings_that_contradict_themselves_are_errors(tmp_path: Path, keys: st
     file.write_text(f"[config.x]\n{keys}\n")
     with pytest.raises(ConfigError, match=words):
         load(file)
+
+
+# Changes that can cut the link
+
+
+def cutting(tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "net.json").write_text(OLD)
+    reload = ["sh", "-c", f"echo r >> {tmp_path}/reloads"]
+    return {"path": str(tmp_path / "net.json"), "reload": reload, "confirm_s": 60.0}
+
+
+async def test_a_change_that_is_confirmed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = cutting(tmp_path)
+    applier = FileApplier("app", item(**keys), tmp_path / "state")
+    pending = await applier.apply(desired({"v": 1}, 1))
+    assert pending
+    assert (pending.state, applier.unconfirmed, applier.may_confirm) == ("pending", True, False)
+    assert await applier.confirm("it is too early to tell") is None
+    pass_time(monkeypatch, 4)
+    assert applier.may_confirm
+    confirmed = await applier.confirm("")
+    assert confirmed
+    assert (confirmed.state, applier.unconfirmed) == ("applied", False)
+    assert Path(keys["path"]).read_text() == content({"v": 1})
+
+
+async def test_a_change_after_which_the_hub_is_out_of_reach_is_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = cutting(tmp_path)
+    applier = FileApplier("app", item(**keys), tmp_path / "state")
+    await applier.apply(desired({"v": 1}, 1))
+    pass_time(monkeypatch, 40)
+    assert await applier.confirm("no answer") is None
+    pass_time(monkeypatch, 61)
+    undone = await applier.confirm("no answer")
+    assert undone
+    assert (undone.state, undone.error) == ("reverted", "the hub was not reached within 60 s: no answer")
+    assert Path(keys["path"]).read_text() == OLD
+    assert (tmp_path / "reloads").read_text() == "r\nr\n"
+    assert await applier.apply(desired({"v": 1}, 1)) is None  # not again, until a newer revision
+
+
+def pass_time(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """The next looks at the clock find it `seconds` further on than the change, in the same boot."""
+    boot, since_boot, unix = record.moment()
+    monkeypatch.setattr(apply, "moment", lambda: (boot, since_boot + seconds, unix + seconds))
+
+
+@pytest.mark.parametrize("step", ["reload", "verify", "confirm"])
+async def test_a_crash_within_the_window_leaves_the_rest_of_it(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = cutting(tmp_path)
+    die_at(step, tmp_path / "state", keys, {"v": 1}, 1)
+    applier = FileApplier("app", item(**keys), tmp_path / "state")
+    assert (applier.unconfirmed, applier.may_confirm) == (True, False)
+    again = await applier.confirm("it is too early to tell")  # goes on: reload, verify, and a window from there
+    assert again
+    assert (again.state, again.verified) == ("pending", True)
+    pass_time(monkeypatch, 4)
+    confirmed = await applier.confirm("")
+    assert confirmed
+    assert (confirmed.state, Path(keys["path"]).read_text()) == ("applied", content({"v": 1}))
+
+
+@pytest.mark.parametrize("boot", ["this boot", "another boot"])
+@pytest.mark.parametrize("step", ["reload", "verify", "confirm", "record"])
+async def test_a_crash_after_which_the_window_is_over_is_undone(
+    tmp_path: Path, step: str, boot: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = cutting(tmp_path)
+    if step == "record":  # confirmed, and not recorded
+        first = FileApplier("app", item(**keys), tmp_path / "state", lambda name: die(name == "record"))
+        await first.apply(desired({"v": 1}, 1))
+        with pytest.raises(DiedError):
+            await first.confirm("")
+    else:
+        die_at(step, tmp_path / "state", keys, {"v": 1}, 1)
+    applier = FileApplier("app", item(**keys), tmp_path / "state")
+    assert applier.unconfirmed
+    if boot == "this boot":
+        pass_time(monkeypatch, 70)
+    else:
+        monkeypatch.setattr(apply, "moment", lambda: ("another", 1.0, record.moment()[2] + 70))
+    undone = await applier.confirm("there is no broker to ask")
+    assert undone
+    assert (undone.state, Path(keys["path"]).read_text()) == ("reverted", OLD)
+    assert "not reached within 60 s" in undone.error
+
+
+@pytest.mark.parametrize("step", ["validate", "keep", "rename"])
+async def test_a_crash_before_the_change_leaves_nothing_to_confirm(tmp_path: Path, step: str) -> None:
+    keys = cutting(tmp_path)
+    die_at(step, tmp_path / "state", keys, {"v": 1}, 1)
+    applier = FileApplier("app", item(**keys), tmp_path / "state")
+    assert not applier.unconfirmed
+    assert Path(keys["path"]).read_text() == OLD
+
+
+def test_a_clock_that_stood_still_or_jumped_gives_no_more_than_the_window() -> None:
+    attempt = record.Applied(state="pending", confirm_s=60, began=("a", 100.0, 1_000_000.0))
+    assert record.left_s(attempt, ("a", 130.0, 0.0)) == 30
+    assert record.left_s(attempt, ("b", 1.0, 1_000_020.0)) == 40
+    assert record.left_s(attempt, ("b", 1.0, 5.0)) == 60
+    assert record.left_s(attempt, ("b", 1.0, 9_000_000.0)) == 0
+
+
+class DiedError(Exception):
+    """Stands for the end of the process."""
+
+
+def die(now: bool) -> None:
+    if now:
+        raise DiedError
