@@ -37,6 +37,7 @@ MAX_BYTES: Final = 64 * 1024  # of its rows: what a restart sends again, and a c
 MARGIN_BYTES: Final = 4096  # of a message that are not rows
 LEAST_EVERY_SECONDS: Final = 1.0  # whatever a watch says: an evaluation may take a tenth of that
 SPLAY_SECONDS: Final = 5.0  # first evaluations of a fleet are spread over this: all learn of a watch at once
+RENEWED_SECONDS: Final = 5.0  # for the keys of a bucket that was made again; a site copies it first
 FOLDER: Final = "watches"
 MATCHED: Final = "1 AS matched"  # shown of a filter alone: its columns' values would be a change each time
 
@@ -119,20 +120,30 @@ class Watching:
         self._due: dict[str, float] = {}
         self._refused: dict[str, int] = {}
         self._heard: set[str] = set()
+        self._settling: asyncio.TimerHandle | None = None
         self._dropped = outlet.dropped
         self._changed = asyncio.Event()
 
     async def follow(self) -> None:
         """Learn what is asked of this device, now and at each change, for ever."""
         bucket = Bucket(self._bus.local, subjects.BUCKET_WATCHES)
-        async with contextlib.aclosing(bucket.watch(renewed=self._wanted.clear)) as entries:
+        async with contextlib.aclosing(bucket.watch(renewed=self._renewed)) as entries:
             async for entry in entries:
-                if entry is None:
-                    self._complete = True
-                else:
-                    self._take(entry)
-                if self._complete:
-                    self._settle()
+                self.learn(entry)
+
+    def learn(self, entry: Entry | None) -> None:
+        """One key of the bucket as it is now; None: that was all there is. Nothing begins or ends before."""
+        if entry is None:
+            self._complete = True
+        else:
+            self._take(entry)
+        if self._complete:
+            self._settle()
+
+    def _renewed(self) -> None:
+        """Another bucket, of a hub with a new store: what it does not have ends, once its keys had time to come."""
+        self._wanted.clear()
+        self._settling = asyncio.get_running_loop().call_later(RENEWED_SECONDS, self._settle)
 
     def _take(self, entry: Entry) -> None:
         self._wanted.pop(entry.key, None)
@@ -191,7 +202,8 @@ class Watching:
             wait = min(self._due.values(), default=float("inf")) - self._clock()
             if wait > 0:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), None if wait == float("inf") else wait)
+                    async with asyncio.timeout(None if wait == float("inf") else wait):
+                        await self._changed.wait()
                 self._changed.clear()
                 continue
             name = min(self._due, key=self._due.__getitem__)
@@ -225,6 +237,8 @@ class Watching:
 
     def stop(self) -> None:
         """In order: note what the streams have, so that the next start need not tell it again."""
+        if self._settling:
+            self._settling.cancel()
         for name in self._heard & set(self._standing):
             self._shelf.save(name, self._standing[name].remember())
 

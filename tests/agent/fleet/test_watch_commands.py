@@ -14,7 +14,7 @@ from agent.fleet.exits import Exit
 from agent.payloads import parse_rfc3339
 from tests.agent import fleet_world as world
 from tests.agent.fleet.conftest import DEADLINE_SECONDS, Cli
-from tests.support.servers import Broker, Process
+from tests.support.servers import Broker, Process, leafnode
 
 PUMPS = "SELECT name, state FROM pump"
 
@@ -22,7 +22,7 @@ PUMPS = "SELECT name, state FROM pump"
 class Pumps:
     """A device whose facts a test decides."""
 
-    def __init__(self, folder: Path, url: str, device: str = "pi-7") -> None:
+    def __init__(self, folder: Path, url: str, device: str = "pi-7", **tables: str) -> None:
         self.facts = folder / "facts.d"
         self.facts.mkdir(parents=True)
         self.state = folder / "state" / "watches"
@@ -34,6 +34,7 @@ class Pumps:
             facts=f'folder = "{self.facts}"\nage_s = 0',
             presence="interval_s = 1",
             telemetry="interval_s = 0",
+            **tables,
         )
 
     def say(self, **states: str) -> None:
@@ -178,3 +179,25 @@ async def test_what_no_device_would_ask_is_refused_and_the_list_shows_the_rest(f
     )  # fmt: skip
     unknown = await fleet("watch", "show", "ful")
     assert "did you mean 'full'" in unknown.err
+
+
+async def test_a_site_watches_without_its_hub_and_the_hub_hears_it_later(tmp_path: Path) -> None:
+    async with world.site(tmp_path, leaf_broker=leafnode) as (hub, leaf, _):
+        fleet = Cli(hub.url, tmp_path / "home")
+        assert (await fleet("site", "add", "site")).code is Exit.OK
+        await fleet("watch", "add", "pumps", "--sql", PUMPS, "--every", "1")
+        pumps = Pumps(tmp_path / "pi-7", leaf.url, nats='hub_domain = "hub"')
+        with pumps.agent:
+            await shown(fleet, ("a", "on"))
+            hub.kill()
+            pumps.say(a="off")
+            await pumps.told(2)
+            pumps.agent.stop()
+            pumps.say(a="on", b="on")
+            pumps.agent.start()  # knows from the site's copy what is asked
+            await pumps.told(3)
+            hub.start()
+            await shown(fleet, ("a", "on"), ("b", "on"))
+            async with Fleet.open(server=hub.url) as library:
+                stored = await library.hub.snapshot("TELEMETRY", "tele.pi-7.watch.pumps", deliver_policy="all")
+            assert [each.json()["n"] for each in stored] == [1, 2, 3]
