@@ -10,14 +10,16 @@ with a copy of the old file: a power cut in between finds both, and the next sta
 
 import os
 import stat
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from agent import owners
+from agent import drift, owners
 from agent.attempt import ApplyError, Attempts, Step, digest_of, reason_of
 from agent.desired import Desired
+from agent.payloads import ConfigState
 from agent.record import NOBODY, Applied, left_s, moment
 from agent.render import RenderError, render
 from agent.settings import Item
@@ -28,6 +30,9 @@ TEMPLATE_BYTES: Final = 1_048_576  # of a template: what one message can fill in
 
 QUIET_SECONDS: Final = 3.0  # after a change before reaching the hub counts: interfaces go down a moment later
 QUIET_SHARE: Final = 0.25  # of a short window at most
+PUT_BACK_MAX: Final = 5  # times within an hour that a file changed by hand is put back
+HOUR_SECONDS: Final = 3600.0
+NOT_SEEN: Final = (0,)  # the signature of no file
 
 
 class FileApplier(Attempts):
@@ -39,6 +44,8 @@ class FileApplier(Attempts):
         self._path = item.path
         left = self.last
         self._untouched = left is None or left.state != "pending" or self._digest() != left.digest
+        self._seen: drift.Signature = NOT_SEEN
+        self._put_back: deque[float] = deque(maxlen=PUT_BACK_MAX)
 
     def _digest(self) -> str:
         try:
@@ -75,7 +82,7 @@ class FileApplier(Attempts):
         last = self.last
         if last is None or last.state == "pending" or last.revisions != desired.revisions or last.digest != digest:
             return False
-        return last.state != "applied" or self._is_in_place(digest)
+        return last.state != "applied" or self.item.on_drift == "report" or self._is_in_place(digest)
 
     def _is_in_place(self, digest: str) -> bool:
         """Whether the file has this content, and the mode and owner that the item wants."""
@@ -125,6 +132,87 @@ class FileApplier(Attempts):
             self._note(replace(self.last, verified=True, began=moment(), error="it has yet to reach the hub"))
             return self.last
         return self._settle(desired, "applied", digest)
+
+    def _settle(self, desired: Desired, state: ConfigState, digest: str, error: str = "", diff: str = "") -> Applied:
+        if state == "applied":
+            self._keep_wanted(digest)
+        self._seen = NOT_SEEN
+        return super()._settle(desired, state, digest, error, diff)
+
+    # Changes by hand
+
+    def _keep_wanted(self, digest: str) -> None:
+        """Keep the content that drift is measured against."""
+        kept = self._wanted()
+        if kept is None or digest_of(kept) != digest:
+            content = self._path.read_bytes()
+            if digest_of(content) == digest:  # else somebody was quicker: the next look tells
+                self._record.keep(self._record.wanted, content)
+
+    def _wanted(self) -> bytes | None:
+        try:
+            return self._record.wanted.read_bytes()
+        except OSError:
+            return None
+
+    async def look(self) -> Applied | None:
+        """See whether the file is as it was applied; put it back, or tell."""
+        last = self.last
+        now = drift.signature(self._path)
+        if last is None or last.state not in ("applied", "drifted") or now == self._seen:
+            return None
+        self._seen = now
+        applied = Desired({}, last.revisions)
+        if self._is_in_place(last.digest):
+            if last.state == "applied":
+                return None
+            settled = self._settle(applied, "applied", last.digest)
+            self._seen = now
+            return settled
+        wanted = self._wanted()
+        known = wanted is not None and digest_of(wanted) == last.digest
+        diff = self._drift(wanted) if wanted is not None and known else ""
+        if self.item.on_drift == "correct" and wanted is not None and known and self._may_put_back():
+            put_back = await self._replace(applied, wanted, last.digest)
+            if put_back.state != "applied":
+                return put_back
+            return self._settle(applied, "applied", last.digest, "it was changed by hand, and put back", diff)
+        if last.state == "drifted" and last.diff == diff:
+            return None
+        often = f"; it was put back {PUT_BACK_MAX} times within an hour: something else writes it"
+        why = "it was changed by hand" + (often if self.item.on_drift == "correct" and known else "")
+        settled = self._settle(applied, "drifted", last.digest, why, diff)
+        self._seen = now
+        return settled
+
+    def _drift(self, wanted: bytes) -> str:
+        """How the file differs from `wanted`, in content, mode and owner."""
+        try:
+            about = self._path.lstat()
+            found = self._path.read_bytes()
+        except OSError as error:
+            return f"the file cannot be read: {error.strerror}"
+        lines = []
+        if (mode := stat.S_IMODE(about.st_mode)) != self.item.mode_bits:
+            lines.append(f"mode {mode:04o} instead of {self.item.mode_bits:04o}")
+        try:
+            if not owners.find(self.item.owner).is_of(about):
+                lines.append(f"owner {about.st_uid}:{about.st_gid} instead of {self.item.owner}")
+        except owners.OwnerError as error:
+            lines.append(str(error))
+        if self.item.secret:
+            lines += ["the content differs, and is secret"] if found != wanted else []
+        else:
+            lines += [drift.difference(wanted, found)]
+        return "\n".join(filter(None, lines))
+
+    def _may_put_back(self) -> bool:
+        """Two programs that each insist on their file would restart a service for ever."""
+        now = moment()[1]
+        if len(self._put_back) == PUT_BACK_MAX and now - self._put_back[0] < HOUR_SECONDS:
+            return False
+        self._put_back.append(now)
+        return True
 
     # Confirming that the device still reaches the hub
 

@@ -52,6 +52,10 @@ class Attempts:
         """Whether a change is in place that the next attempt must not build upon."""
         return False
 
+    async def look(self) -> Applied | None:
+        """See whether what was applied is still in place; what is to be reported, if anything."""
+        return None
+
     async def _must_succeed(self, step: str, argv: Sequence[str], stdin: bytes | None = None) -> None:
         if not argv:
             return

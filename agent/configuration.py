@@ -132,6 +132,7 @@ class Configuration:
             revisions=applied.revisions,
             digest=applied.digest,
             error=applied.error,
+            diff=applied.diff,
             at=self._now(),
         )
 

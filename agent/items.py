@@ -20,6 +20,7 @@ from agent.settings import Item
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS: Final = 5.0  # for one attempt to reach the hub: a link that is being set up loses the first one
+DRIFT_SECONDS: Final = 30.0  # between looks for changes by hand: one stat of each file
 LOOK_SECONDS: Final = 0.5  # between attempts
 
 Told = Callable[[str, Applied], None]
@@ -29,7 +30,8 @@ Reach = Callable[[str, Applied], Awaitable[None]]
 class Items:
     """Brings about what is wanted of each item, one change of an item at a time."""
 
-    def __init__(self, items: Mapping[str, Item], state_dir: Path) -> None:
+    def __init__(self, items: Mapping[str, Item], state_dir: Path, drift_s: float = DRIFT_SECONDS) -> None:
+        self._drift_s = drift_s
         self.appliers: dict[str, FileApplier | HookApplier] = {
             name: (HookApplier if item.hook else FileApplier)(name, item, state_dir) for name, item in items.items()
         }
@@ -58,6 +60,7 @@ class Items:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._apply(), name="config apply")
             group.create_task(self._confirm(), name="config confirm")
+            group.create_task(self._look(), name="config drift")
 
     async def _apply(self) -> None:
         while True:
@@ -102,6 +105,24 @@ class Items:
         if applied is not None:
             self._wake.set()
             self._tell(applier.name, applied)
+
+    async def _look(self) -> None:
+        """Notice changes by hand; from the start, as they may have been made while no agent ran."""
+        while True:
+            for name, applier in self.appliers.items():
+                await self._look_one(name, applier)
+            await asyncio.sleep(self._drift_s)
+
+    async def _look_one(self, name: str, applier: FileApplier | HookApplier) -> None:
+        try:
+            async with applier.lock:
+                applied = await applier.look()
+        except OSError as error:
+            log.error("config not looked after item=%s reason=%r", name, str(error))
+            return
+        if applied is not None:
+            self._unconfirmed.set()
+            self._tell(name, applied)
 
     async def _not_reached(self, applier: FileApplier) -> str:
         """Why the hub was not reached after the change; empty when it was."""

@@ -24,7 +24,7 @@ VERSION: Final = 1
 DEFAULT_ROWS: Final = 100  # rows of one device's answer unless asked otherwise; a screen or two
 DEFAULT_DEADLINE_MS: Final = 5000  # how long an asker waits by default; longer than a slow Pi under load needs
 
-ConfigState = Literal["applied", "refused", "reverted", "pending"]
+ConfigState = Literal["applied", "refused", "reverted", "pending", "drifted"]
 OnUnknown = Literal["report", "retry"]
 Step = Literal["started", "outcome"]
 Outcome = Literal["succeeded", "failed", "timed_out", "unknown", "refused", "expired"]
@@ -210,6 +210,8 @@ class ConfigStatus(_Body):
     revisions: dict[str, int] = field(default_factory=dict)
     digest: str = ""
     error: str = ""
+    diff: str = field(default="", metadata=_SPARING)
+    """Of a file that was changed by hand: from what was applied to what was found."""
     at: datetime
 
 

@@ -179,7 +179,7 @@ class Telemetry:
         _at_least("max_bytes", self.max_bytes, 1_048_576)
 
 
-_OF_FILES: Final = ("format", "mode", "owner", "template", "validate", "reload", "verify", "confirm_s")
+_OF_FILES: Final = ("format", "mode", "owner", "template", "validate", "reload", "verify", "confirm_s", "on_drift")
 _OWNER: Final = re.compile(r"[^:\s]+(:[^:\s]+)?")
 
 
@@ -210,6 +210,9 @@ class Item:
     """For each of these commands."""
     confirm_s: float = 0.0
     """The change is undone unless the device reaches the hub within this time after it; 0: it need not."""
+
+    on_drift: Literal["correct", "report"] = "correct"
+    """What becomes of a file that was changed by hand: put back, or left and told."""
 
     def __post_init__(self) -> None:
         if bool(self.path) == bool(self.hook):

@@ -209,8 +209,13 @@ async def status(arguments: Namespace, fleet: Fleet, output: Output, stop: async
         codes.append(_code(each, behind))
         at = (ago(each.at, moment) if output.for_people else rfc3339(each.at)) if each.at else None
         newest: str | bool = ("behind" if behind else "yes") if output.for_people else not behind
-        rows.append((each.device, each.name, each.state, each.revision, newest, at, each.error))
-    output.table(("device", "name", "state", "revision", "newest", "reported", "error"), rows, empty="no reports yet")
+        rows.append((each.device, each.name, each.state, each.revision, newest, at, each.error, each.diff))
+    columns = ("device", "name", "state", "revision", "newest", "reported", "error", "diff")
+    shown = len(columns) - (output.shape != "json")  # a diff has lines, and a table's row is one
+    output.table(columns[:shown], [row[:shown] for row in rows], empty="no reports yet")
+    for each in found:
+        if each.diff and output.for_people:
+            output.note(f"{each.device} {each.name}: {each.error}\n{each.diff}")
     return worst(*codes)
 
 
@@ -225,6 +230,6 @@ def is_behind(status: Status, groups: tuple[str, ...], wanted: dict[str, int]) -
 
 
 def _code(status: Status, behind: bool) -> Exit:
-    if status.state in ("refused", "reverted", "unreadable"):
+    if status.state in ("refused", "reverted", "drifted", "unreadable"):
         return Exit.FAILED
     return Exit.INCOMPLETE if behind or status.state not in FINAL else Exit.OK

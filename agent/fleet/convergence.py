@@ -3,6 +3,7 @@
 State of a device in the scope of the change:
 
     applied, refused, reverted   it reported so, for this revision
+    drifted                      it applied the revision, and its file was changed by hand since
     waiting                      it is up and has reported this item before, or says it is at it
     no item                      it says that it has no item of that name
     silent                       it is up, never reported this item, and did not say whether it has one
@@ -24,7 +25,7 @@ from agent.fleet.exits import Exit
 from agent.fleet.presence import Device
 from agent.payloads import ConfigStatus
 
-FINAL: Final = ("applied", "refused", "reverted")
+FINAL: Final = ("applied", "refused", "reverted", "drifted")
 STATES: Final = (*FINAL, "released", "waiting", "silent", "no item", "absent")
 
 
@@ -38,6 +39,7 @@ class Status:
     revision: int = 0
     revisions: Mapping[str, int] = field(default_factory=dict)
     error: str = ""
+    diff: str = ""
     at: datetime | None = None
     sequence: int = 0
     """Position in the status bucket: later reports have greater ones."""
@@ -63,6 +65,7 @@ def parse_status(key: str, body: bytes, sequence: int) -> Status | None:
         revision=said.revision,
         revisions=said.revisions,
         error=said.error,
+        diff=said.diff,
         at=said.at,
         sequence=sequence,
     )
@@ -146,7 +149,7 @@ class Convergence:
 
     def exit_code(self) -> Exit:
         states = set(self.states().values())
-        if states & {"refused", "reverted"}:
+        if states & {"refused", "reverted", "drifted"}:
             return Exit.FAILED
         if states & {"waiting", "absent"} or not states & {"applied", "released"}:
             return Exit.INCOMPLETE if states else Exit.OK

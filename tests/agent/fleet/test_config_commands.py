@@ -260,3 +260,18 @@ async def test_who_changes_is_named_as_user_at_host_and_a_deletion_too(fleet: Cl
     assert first.partition("@")[0]
     assert first.endswith(os.uname().nodename)
     assert second == "bob"
+
+
+async def test_a_file_changed_by_hand_is_shown_with_its_diff(fleet: Cli, hub: Broker) -> None:
+    diff = '-"port": 1883\n+"port": 1884'
+
+    def drifted(name: str, value: dict[str, Any]) -> dict[str, Any]:
+        return {"state": "drifted", "error": "it was changed by hand", "diff": diff}
+
+    async with FakeDevice(hub.url, "pi-1", items=("m",), config=drifted):
+        ended = await fleet("config", "set", "m", "port=1883", "--all")
+        assert (ended.code, "1 drifted" in ended.last) == (Exit.FAILED, True)
+        status = await fleet("config", "status")
+        assert (status.code, diff in status.err, "drifted" in status.out) == (Exit.FAILED, True, True)
+        assert (await fleet("config", "status", "--json")).objects[0]["diff"] == diff
+        assert len((await fleet("config", "status", "--csv")).lines) == 2
