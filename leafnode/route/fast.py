@@ -12,17 +12,18 @@ Frames of one subject, or of one stem, that follow each other make a row as well
 (`leafnode.route.rows`). Anything else goes the complete way, in `leafnode.route.session`.
 """
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from leafnode.route.account import Account
-from leafnode.route.known import FastSink, Known, Line, Route
+from leafnode.route.known import FastSink, Known, Line, Route, Targets
 from leafnode.route.message import Message, Subscription
-from leafnode.route.rows import ROW_MIN, Column, payload_bytes, wants_answer
+from leafnode.route.rows import LINE_MAX, ROW_MIN, Row
 from leafnode.route.subject import RESERVED_REPLIES
 from leafnode.wire.control import SIZE_DIGITS_MAX
 
-PAUSE_MAX = 64  # frames after which a row is tried again where there was none; few enough for a chunk to have them
+PAUSE_MAX = 64  # frames after which a row is tried again where there was none
+REACH_MIN, REACH_MAX = 8192, 65536  # bytes in which a row is looked for: more where there was one
+ROW_BYTES_MIN = 512  # of input for which it is worth to begin with a row
 CR, LF = 13, 10
 
 
@@ -44,7 +45,17 @@ class Publisher(Protocol):
 class FastWays:
     """What one publisher sends, as far as it needs no thought."""
 
-    __slots__ = ("_account", "_known", "_pause", "_publisher", "_to_stream", "_touched")
+    __slots__ = (
+        "_account",
+        "_changes",
+        "_in_row",
+        "_known",
+        "_pause",
+        "_publisher",
+        "_reach",
+        "_to_stream",
+        "_touched",
+    )
 
     def __init__(self, publisher: Publisher, account: Account, known: Known) -> None:
         self._publisher = publisher
@@ -53,6 +64,9 @@ class FastWays:
         self._touched: list[Route] = []  # routes with something to count
         self._to_stream = False  # the newest message went to a stream: rows are for clients
         self._pause = ROW_MIN  # changes of the line before a row of different lines is tried
+        self._changes = 0  # of the line since then
+        self._in_row = False  # there was one when it was tried last
+        self._reach = REACH_MIN
 
     def advance(self, data: bytes, position: int) -> tuple[int, int]:
         """Forward what can be forwarded. Returns where that ended, and how many bytes the frame that begins there
@@ -71,7 +85,9 @@ class FastWays:
         prepared = self._known.lines.get
         last: Line | None = None
         run = 0  # messages in a row with the same line
-        changes = 0  # of the line
+        need = 0
+        if self._in_row and end - position > ROW_BYTES_MIN:
+            position = self._row(data, position)
         while True:
             after = find(b"\n", position) + 1
             if not after:
@@ -82,8 +98,8 @@ class FastWays:
                 size, _, targets, _ = hit
                 stop = after + size
                 if stop > end:
-                    self._note(last, run)
-                    return position, stop - position
+                    need = stop - position
+                    break
                 if data[stop - 1] != LF or data[stop - 2] != CR:
                     break
                 body = data[after:stop]
@@ -105,18 +121,17 @@ class FastWays:
                 if not stop:
                     break
                 if stop > end:
-                    self._note(last, run)
-                    return position, stop - position
+                    need = stop - position
+                    break
                 position = stop
                 if self._to_stream:
                     self._to_stream = False
                     continue
-            changes += 1
-            if changes == self._pause:
-                changes = 0
+            self._changes += 1
+            if self._changes >= self._pause:
                 position = self._row(data, position)
         self._note(last, run)
-        return position, 0
+        return position, need
 
     # rows --------------------------------------------------------------------------------------------------------
 
@@ -135,41 +150,46 @@ class FastWays:
 
     def _row(self, data: bytes, position: int) -> int:
         """All frames from here on of one subject or one stem, at once; returns where they end."""
+        self._changes = 0
         rows = self._known.rows(self._pause)
-        if rows is None:
+        if rows is None or self._publisher.max_control_line < LINE_MAX:
             return position
-        subject, rests, stop = rows.of_subject(data, position)
-        if len(rests) >= ROW_MIN:
-            forwarded = self._row_of_subject(subject, rests)
-        else:
-            stem, subjects, differing, stop = rows.of_stem(data, position)
-            forwarded = len(subjects) >= ROW_MIN and self._row_of_stem(stem, subjects, differing)
-        self._pause = ROW_MIN if forwarded else min(2 * self._pause, PAUSE_MAX)
-        return stop if forwarded else position
+        self._in_row = False
+        while True:
+            row = rows.take(data, position, self._reach)
+            if row is None or not (self._forward_stem(row) or self._forward_subject(row)):
+                self._reach = REACH_MIN
+                break
+            self._in_row = True
+            is_last = position + self._reach >= len(data)
+            position += row.bytes
+            self._reach = min(max(4 * row.bytes, REACH_MIN), REACH_MAX)
+            if is_last or len(data) - position < ROW_BYTES_MIN:
+                break
+        self._pause = ROW_MIN if self._in_row else min(2 * self._pause, PAUSE_MAX)
+        return position
 
-    def _row_of_subject(self, subject: bytes, rests: list[bytes]) -> bool:
-        route = self._account.route(subject)
-        if route is None or not _can_take(route, rests):
-            return False
-        for append, head in route.targets or ():
-            append(head)
-            append(head.join(rests))
-        self._count(route, len(rests), payload_bytes(rests))
-        return True
-
-    def _row_of_stem(self, stem: bytes, subjects: Column, rests: Column) -> bool:
-        route = self._account.stem_route(stem)
+    def _forward_stem(self, row: Row) -> bool:
+        """The subjects differ in the last token, and nobody cares."""
+        subjects = row.subjects
+        route = None if row.is_one_subject else self._account.stem_route(row.stem)
         literal = self._account.subscriptions.literal
-        if route is None or not _can_take(route, rests) or (literal and not literal.keys().isdisjoint(subjects)):
+        if route is None or not _can_take(route, row) or (literal and not literal.keys().isdisjoint(subjects)):
             return False
         count = len(subjects)
-        pieces = [b"MSG "] * (4 * count)  # filled by columns: nothing here is done a message
-        pieces[1::4] = subjects
-        pieces[3::4] = rests
-        for append, sid in route.targets or ():
-            pieces[2::4] = [sid] * count
-            append(b"".join(pieces))
-        self._count(route, count, payload_bytes(rests))
+        _write(route, [b"MSG "] * count, subjects, None, row.replies, row.rests)
+        self._count(route, count, row.payload)
+        return True
+
+    def _forward_subject(self, row: Row) -> bool:
+        """As many as there are of the first subject."""
+        if not row.trim_to_first():
+            return False
+        route = self._account.route(row.subjects[0])
+        if route is None or not _can_take(route, row):
+            return False
+        _write(route, None, row.replies, row.rests)
+        self._count(route, len(row.rests), row.payload)
         return True
 
     # one by one --------------------------------------------------------------------------------------------------
@@ -183,16 +203,16 @@ class FastWays:
         size = known.sizes.get(number) or known.learn_size(number)
         plain = 3 if verb == b"PUB" else 4  # words of a line without a reply
         count = len(words)
-        if not size or not plain <= count <= plain + 1:
+        if not size or not plain <= count <= plain + 1 or len(line) > self._publisher.max_control_line:
             return 0
         if plain == 4 and not (verb == b"HPUB" and known.takes_headers and _is_header_size(words[-2], size)):
             return 0
-        if count > plain and (words[2].startswith(RESERVED_REPLIES) or len(line.split()) != count):
-            return 0
         subject = words[1]
         matched = self._account.routes.get(subject)
-        if matched is None and (len(line.split()) != count or len(line) > self._publisher.max_control_line):
+        if count > plain and words[2].startswith(RESERVED_REPLIES):
             return 0
+        if (matched is None or count > plain) and b" ".join(line.split()) != line[:-2]:
+            return 0  # other white space beside a word
         stop = after + size
         if stop > end:
             return stop
@@ -202,34 +222,26 @@ class FastWays:
         route = matched.route if matched is not None else self._account.route(subject)
         if route is None:
             return stop if plain == 3 and self._forward_once(subject, data[body_at:stop], size - 2) else 0
+        if route.stream is not None:
+            self._give(route.stream, words, data[after:stop])
+            return stop
         targets = route.targets
-        if targets is None:
-            return stop if route.stream is not None and self._give(route.stream, words, line, data[after:stop]) else 0
-        if (count > plain and not targets) or (plain == 4 and not route.all_take_headers):
+        if targets is None or (count > plain and not targets) or (plain == 4 and not route.all_take_headers):
             return 0
-        if targets:
-            body = data[body_at:stop]
-            for append, head in targets:
-                if plain == 4:
-                    append(b"H")
-                append(head)
-                append(body)
+        _append(targets, data[body_at:stop], has_headers=plain == 4)
         self._count(route, 1, size - 2)
         if count == plain:
             known.prepare(line, route, size - 2, int(words[2]) if plain == 4 else -1)
         return stop
 
-    def _give(self, sub: Subscription, words: list[bytes], line: bytes, body: bytes) -> bool:
-        """Hand a message to the one stream that takes it; False if its line is too long."""
-        if len(line) > self._publisher.max_control_line:
-            return False
+    def _give(self, sub: Subscription, words: list[bytes], body: bytes) -> None:
+        """Hand a message to the one stream that takes it."""
         has_headers = words[0] == b"HPUB"
         split = int(words[-2]) if has_headers else 0
         reply = words[2] if len(words) > 3 + has_headers else b""
         message = Message(words[1], reply, body[:split], body[split:-2])
         self._publisher.give(sub, message, len(body) - 2)
         self._to_stream = True
-        return True
 
     def _forward_once(self, subject: bytes, rest: bytes, payload: int) -> bool:
         """One message of a subject that is not remembered; False if it needs the complete way."""
@@ -280,11 +292,33 @@ class FastWays:
         self._touched.clear()
 
 
-def _can_take(route: Route, rests: Sequence[bytes]) -> bool:
+def _append(targets: Targets, rest: bytes, *, has_headers: bool) -> None:
+    """One frame to everybody; `rest` is what follows its subject."""
+    for append, head in targets:
+        if has_headers:
+            append(b"H")
+        append(head)
+        append(rest)
+
+
+def _write(route: Route, *columns: list[bytes] | None) -> None:
+    """Frames by columns, so that nothing is done a message. None: what each receiver has of its own; empty: nothing."""
+    filled = [column for column in columns if column != []]
+    width, height = len(filled), len(filled[-1] or ())
+    pieces = [b""] * (width * height)
+    for number, column in enumerate(filled):
+        if column is not None:
+            pieces[number::width] = column
+    for sub, (_, own) in zip(route.subs, route.targets or (), strict=False):
+        pieces[filled.index(None) :: width] = [own] * height
+        sub.sink.out += pieces  # type: ignore[attr-defined]
+
+
+def _can_take(route: Route, row: Row) -> bool:
     """Where nobody listens, each request has to be told so; who subscribed twice gets the copies in turn."""
     if route.targets:
         return route.all_differ
-    return route.targets is not None and not any(map(wants_answer, rests))
+    return route.targets is not None and not any(row.replies)
 
 
 def _is_header_size(text: bytes, size: int) -> bool:

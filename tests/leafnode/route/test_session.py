@@ -386,10 +386,23 @@ def frames(*starts: bytes, times: int = 12) -> list[bytes]:
 
 
 S = [b"PUB s.%d" % n for n in range(8)]
+T = [b"PUB t.%d" % n for n in range(8)]
+INBOXES = [b"PUB s.%d _INBOX.x.%d" % (n % 2, n) for n in range(8)]
 ONE_WIDE = (b"SUB s.* 1\r\n", b"")
+TWO_WIDE = (b"SUB s.* 1\r\nSUB t.* 2\r\n", b"SUB t.> 1\r\n")
 ROW_CASES: dict[str, tuple[tuple[bytes, bytes], list[bytes]]] = {
     "one stem": (ONE_WIDE, frames(*S)),
     "one subject, many replies": (ONE_WIDE, frames(*(b"PUB s.1 in.%d" % n for n in range(8)))),
+    "one subject, then another": (ONE_WIDE, [*frames(S[0]), *frames(S[1]), *frames(S[0])]),
+    "one stem, then another": (TWO_WIDE, [*frames(*S), *frames(*T), *frames(*S)]),
+    "stems that alternate": (TWO_WIDE, frames(S[0], T[0], S[1], T[1])),
+    "subjects of different depth": (TWO_WIDE, [*frames(*S), *frames(b"PUB s.1.2", b"PUB s.1", b"PUB s."), *frames(*S)]),
+    "subjects without a stem": ((b"SUB > 1\r\n", b"SUB b 1\r\n"), [*frames(b"PUB a", b"PUB b"), *frames(b"PUB a")]),
+    "inboxes": (ONE_WIDE, frames(*INBOXES)),
+    "some want an answer": (ONE_WIDE, frames(*S, *INBOXES, b"PUB s.9 _INBOX.")),
+    "a reply beyond the limit of a line": (ONE_WIDE, [*frames(*S), *frames(b"PUB s.1 " + b"r" * 4090)]),
+    "a subject beyond the limit of a line": (ONE_WIDE, [*frames(*S), *frames(*S, b"PUB s." + b"r" * 4090)]),
+    "white space in subjects": (ONE_WIDE, [*frames(*S), *frames(b"PUB s.1", b"PUB s.\v2"), *frames(b"PUB \ts.1")]),
     "two receivers": ((b"SUB s.* 1\r\n", b"SUB s.> 1\r\n"), frames(*S)),
     "somebody wants one of the subjects": ((b"SUB s.* 1\r\n", b"SUB s.5 1\r\n"), frames(*S)),
     "a wildcard that means one of the subjects": ((b"SUB s.* 1\r\n", b"SUB *.5 1\r\n"), frames(*S)),
