@@ -111,6 +111,7 @@ class Memory:
     """
 
     revision: int
+    watch: Watch
     n: int
     columns: tuple[str, ...] = ()
     rows: tuple[Row, ...] | None = None
@@ -119,6 +120,7 @@ class Memory:
     def to_bytes(self) -> bytes:
         values = {
             "revision": self.revision,
+            "watch": json.loads(self.watch.to_bytes()),
             "n": self.n,
             "columns": self.columns,
             "rows": self.rows,
@@ -134,6 +136,7 @@ class Memory:
             rows = values["rows"]
             return cls(
                 int(values["revision"]),
+                Watch.from_bytes(json.dumps(values["watch"]).encode()),
                 int(values["n"]),
                 tuple(map(str, values["columns"])),
                 None if rows is None else tuple(map(_row, rows)),
@@ -172,7 +175,7 @@ class Standing:
         if self.memory is None:
             return
         self._n = self.memory.n
-        same = self.memory.revision == self.revision
+        same = (self.memory.revision, self.memory.watch) == (self.revision, self.watch)
         self._full = "restarted" if same else "changed"
         if same:
             self._unsent = {report.n: report for report in self.memory.unsent}
@@ -247,7 +250,9 @@ class Standing:
         rows = tuple(self._damper.told.values()) if self._damper else None
         sizes = accumulate(len(report.to_bytes()) for report in reversed(self._unsent.values()))
         kept = sum(size <= UNSENT_BYTES for size in sizes)
-        return Memory(self.revision, self._n, self._columns, rows, tuple(self.unsent()[len(self._unsent) - kept :]))
+        return Memory(
+            self.revision, self.watch, self._n, self._columns, rows, tuple(self.unsent()[len(self._unsent) - kept :])
+        )
 
     def _full_state(self, at: datetime, clock: float) -> WatchReport:
         assert self._damper

@@ -141,8 +141,13 @@ class Watching:
             self._settle()
 
     def _renewed(self) -> None:
-        """Another bucket, of a hub with a new store: what it does not have ends, once its keys had time to come."""
+        """Another bucket, of a hub with a new store, which counts revisions anew and has no reports.
+
+        What it does not have ends, once its keys had time to come; of the rest the full state is told.
+        """
         self._wanted.clear()
+        for standing in self._standing.values():
+            standing.again("lost")
         self._settling = asyncio.get_running_loop().call_later(RENEWED_SECONDS, self._settle)
 
     def _take(self, entry: Entry) -> None:
@@ -164,7 +169,8 @@ class Watching:
         for name in {*self._standing, *self._shelf.names()} - set(allowed):
             self._end(name)
         for name, (revision, watch) in allowed.items():
-            if name not in self._standing or self._standing[name].revision != revision:
+            standing = self._standing.get(name)
+            if standing is None or (standing.revision, standing.watch) != (revision, watch):
                 self._begin(name, revision, watch)
         self._refuse({name: each[0] for name, each in self._wanted.items() if name not in allowed})
         self._changed.set()
@@ -181,7 +187,7 @@ class Watching:
         standing = self._standing.pop(name, None)
         self._due.pop(name, None)
         if standing is None and (memory := self._shelf.load(name)):
-            standing = Standing(self._device, name, memory.revision, Watch(), memory)
+            standing = Standing(self._device, name, memory.revision, memory.watch, memory)
         if standing is not None:
             log.info("watch ends name=%s", name)
             self._tell(standing, [standing.ended(self._now())])

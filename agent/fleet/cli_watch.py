@@ -5,7 +5,6 @@ from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import aclosing
 
-from agent.fleet import watches
 from agent.fleet.ages import ago
 from agent.fleet.cli_query import Rows, check
 from agent.fleet.client import Fleet, now
@@ -31,7 +30,7 @@ async def add(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.
         group=arguments.group or "",
         on=arguments.on or (),
     )
-    revision = await watches.add(fleet.hub, arguments.name, watch)
+    revision = await fleet.add_watch(arguments.name, watch)
     if output.for_people:
         output.line(f"{arguments.name} is watched (revision {revision}): fleet watch follow {arguments.name}")
     else:
@@ -55,7 +54,7 @@ async def ls(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.E
             _whom(each.watch),
             ago(each.at, moment) if output.for_people else rfc3339(each.at),
         )
-        for each in await watches.registered(fleet.hub)
+        for each in await fleet.watches()
     ]
     columns = ("watch", "asks", "key", "every", "hold", "devices", "changed")
     output.table(columns, rows, empty='nothing is watched yet: fleet watch add NAME "FILTER"')
@@ -73,14 +72,13 @@ def _whom(watch: Watch) -> str:
 
 
 async def rm(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.Event) -> Exit:
-    await watches.remove(fleet.hub, arguments.name)
+    await fleet.remove_watch(arguments.name)
     output.note(f"{arguments.name} is no longer watched")
     return Exit.OK
 
 
 async def show(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.Event) -> Exit:
-    watch = await watches.one(fleet.hub, arguments.name)
-    picture = await watches.picture(fleet.hub, watch)
+    watch, picture = await fleet.watched(arguments.name)
     sink = Rows(output, max(map(len, picture.devices), default=0), watch.watch.select)
     for device, seen in sorted(picture.devices.items()):
         if seen.error:
@@ -111,11 +109,10 @@ def _account(output: Output, watch: Registered, picture: Picture, known: Sequenc
 
 
 async def follow(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.Event) -> Exit:
-    watch = await watches.one(fleet.hub, arguments.name)
     table = output.stream(("at", "device", "event", "text"), widths=WIDTHS)
     ended = asyncio.create_task(stop.wait())
     try:
-        async with aclosing(watches.follow(fleet.hub, watch)) as differences:
+        async with aclosing(fleet.follow_watch(arguments.name)) as differences:
             while not stop.is_set():
                 coming = asyncio.ensure_future(anext(differences))
                 await asyncio.wait({coming, ended}, return_when=asyncio.FIRST_COMPLETED)

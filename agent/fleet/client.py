@@ -18,8 +18,8 @@ is a skin over this class: agent/fleet/cli.py.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from agent.fleet.jobs import Job
     from agent.fleet.provision import Source, Step
     from agent.fleet.tracking import Result, Tracker
+    from agent.fleet.watches import Difference, Picture, Registered
+    from agent.payloads import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,44 @@ class Fleet:
         if known is None and not blind:
             known = await self.devices_if_known()
         return Asking(self.hub, question, known, stop)
+
+    # -- standing queries -------------------------------------------------------------------------------------------
+
+    async def watches(self) -> list["Registered"]:
+        """Every standing query that is registered."""
+        from agent.fleet import watches
+
+        return await watches.registered(self.hub)
+
+    async def add_watch(self, name: str, watch: "Watch") -> int:
+        """Register a standing query, or replace the one of this name; its revision."""
+        from agent.fleet import watches
+
+        return await watches.add(self.hub, name, watch)
+
+    async def remove_watch(self, name: str) -> None:
+        """Devices end it when they learn of it."""
+        from agent.fleet import watches
+
+        await watches.remove(self.hub, name)
+
+    async def watched(self, name: str) -> tuple["Registered", "Picture"]:
+        """A standing query and its state now over all devices, as far as the hub has heard."""
+        from agent.fleet import watches
+
+        watch = await watches.one(self.hub, name)
+        return watch, await watches.picture(self.hub, watch)
+
+    async def follow_watch(self, name: str) -> AsyncGenerator["Difference | None", None]:
+        """What devices tell of a standing query, as it comes, for ever; None now and then, so that a reader can end."""
+        from agent.fleet import watches
+
+        watch = await watches.one(self.hub, name)
+        async with aclosing(watches.follow(self.hub, watch)) as differences:
+            async for difference in differences:
+                yield difference
+
+    # -- devices, one by one ----------------------------------------------------------------------------------------
 
     async def info(self, device_id: str, timeout: float = 5.0) -> dict[str, Any] | None:  # noqa: ASYNC109
         """Everything a device tells about itself now; None when it does not answer."""

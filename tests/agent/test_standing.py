@@ -40,7 +40,8 @@ class Device:
         self.told += reports
         return reports
 
-    def restarts(self, revision: int = 5) -> None:
+    def restarts(self, revision: int = 5, **watch: object) -> None:
+        self.watch = Watch(**watch) if watch else self.watch
         memory = Memory.from_bytes(self.standing.remember().to_bytes())
         self.standing = Standing("pi-7", "units", revision, self.watch, memory)
         self.clock = 0.0  # a machine's clock begins anew
@@ -113,15 +114,24 @@ def test_another_revision_begins_anew_and_goes_on_counting() -> None:
     assert (changed.full, changed.n, changed.revision, changed.rows) == ("changed", 2, 9, (("b", "up"),))
 
 
+def test_another_question_under_the_same_revision_begins_anew() -> None:
+    device = Device(where="a")
+    device.sees(("a", "up"))
+    device.restarts(where="b", hold_s=30.0)
+    [changed] = device.sees(("b", "up"))
+    assert (changed.full, changed.rows) == ("changed", (("b", "up"),))
+
+
 @pytest.mark.parametrize(
     "data",
     [
         b"",
         b"{",
         b"[]",
-        b'{"revision":1,"n":1,"columns":[],"rows":[[[]]]}',
+        b'{"revision":1,"watch":{"v":1},"n":1,"columns":[],"rows":[[[]]],"unsent":[]}',
         b'{"n":1}',
-        b'{"revision":1,"n":1,"columns":[],"rows":[],"unsent":[{}]}',
+        b'{"revision":1,"watch":{},"n":1,"columns":[],"rows":[],"unsent":[]}',
+        b'{"revision":1,"watch":{"v":1},"n":1,"columns":[],"rows":[],"unsent":[{}]}',
     ],
 )
 def test_a_damaged_memory_is_none(data: bytes) -> None:
