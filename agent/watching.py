@@ -127,7 +127,7 @@ class Watching:
     async def follow(self) -> None:
         """Learn what is asked of this device, now and at each change, for ever."""
         bucket = Bucket(self._bus.local, subjects.BUCKET_WATCHES)
-        async with contextlib.aclosing(bucket.watch(renewed=self._renewed)) as entries:
+        async with contextlib.aclosing(bucket.watch(renewed=self.renewed)) as entries:
             async for entry in entries:
                 self.learn(entry)
 
@@ -140,7 +140,7 @@ class Watching:
         if self._complete:
             self._settle()
 
-    def _renewed(self) -> None:
+    def renewed(self) -> None:
         """Another bucket, of a hub with a new store, which counts revisions anew and has no reports.
 
         What it does not have ends, once its keys had time to come; of the rest the full state is told.

@@ -9,6 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from agent import watching
 from agent.bucket import Entry
 from agent.facts.table import Facts, Table
 from agent.payloads import Watch, WatchReport
@@ -41,7 +44,7 @@ class Device:
         self.pumps: list[tuple[Any, ...]] = [("a", "on")]
         self.outlet = Outlet()
         self.seconds = 0.0
-        self._revision = 0
+        self.revision = 0
         table = Table("pump", ("name", "state"), False, lambda: self.pumps)
         self.watching = Watching(
             SimpleNamespace(max_payload=max_payload),  # type: ignore[arg-type]  # nothing else is asked of it here
@@ -63,9 +66,9 @@ class Device:
         self.learns(name, b"", "delete")
 
     def learns(self, name: str, value: bytes, operation: Any) -> None:
-        self._revision += 1
+        self.revision += 1
         self.watching.learn(
-            Entry(key=name, value=value, revision=self._revision, operation=operation, created=datetime.now(UTC))
+            Entry(key=name, value=value, revision=self.revision, operation=operation, created=datetime.now(UTC))
         )
 
     async def tells(self, count: int) -> list[tuple[str, str]]:
@@ -187,3 +190,25 @@ async def test_a_definition_that_cannot_be_read_harms_no_other(tmp_path: Path) -
             ("empty", "a watch needs a filter, columns or a statement"),
             ("pumps", "registered"),
         ]
+
+
+async def test_all_end_when_a_hub_with_a_new_store_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "RENEWED_SECONDS", 0.01)
+    device = Device(tmp_path)
+    async with device.running():
+        device.puts("pumps")
+        await device.tells(1)
+        device.watching.renewed()
+        assert (await device.tells(2))[1] == ("pumps", "ended")
+
+
+async def test_of_what_a_hub_with_a_new_store_still_has_the_state_is_told_again(tmp_path: Path) -> None:
+    device = Device(tmp_path)
+    async with device.running():
+        device.puts("pumps")
+        await device.tells(1)
+        device.watching.renewed()
+        device.revision = 0
+        device.puts("pumps")  # as it was, under its old revision
+        device.later()
+        assert (await device.tells(2))[1] == ("pumps", "lost")
