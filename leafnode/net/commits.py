@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 NO_SPACE = "insufficient resources: the disk is full"
 LATER_SECONDS = 0.25  # positions of consumers that need not be kept at once wait so long for company
+LOOK_SECONDS = 2.0  # after a commit, whether removed messages left much space in the file
+SHRINK_PAUSE_SECONDS = 0.01  # between two steps that give it back: publishers have the disk meanwhile
 RETRY_SECONDS = 1.0  # between attempts to write, and to find space, while the disk refuses
 
 
@@ -46,6 +48,7 @@ class Commits:
         self._trouble = asyncio.Event()
         self._idle = asyncio.Event()
         self._log_grew = asyncio.Event()
+        self._stored = asyncio.Event()  # something, since it was last looked for free space in the file
         self.is_full = False
         self.write_failures = 0  # commits that the disk refused, since the start
         journal.wake = self._begin_soon
@@ -105,6 +108,7 @@ class Commits:
             self._break(fault)
             return
         self._begin()
+        self._stored.set()
         if self._disk.wants_checkpoint():
             self._log_grew.set()
 
@@ -137,6 +141,7 @@ class Commits:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._checkpoint_forever(), name="checkpointer")
             group.create_task(self._recover_forever(), name="recovery")
+            group.create_task(self._shrink_forever(), name="shrinking")
 
     async def _checkpoint_forever(self) -> None:
         while True:
@@ -146,6 +151,20 @@ class Commits:
             if not self.is_full and self._reserve.is_short():
                 log.error("store leaves less free than min_free_store and refuses messages")
                 self._hold()
+
+    async def _shrink_forever(self) -> None:
+        while True:
+            await self._stored.wait()
+            await asyncio.sleep(LOOK_SECONDS)
+            self._stored.clear()
+            shrunk = False
+            while not (self.is_full or self._refused) and await self._disk.shrink():
+                shrunk = True
+                if self._disk.wants_checkpoint():
+                    self._log_grew.set()
+                await asyncio.sleep(SHRINK_PAUSE_SECONDS)
+            if shrunk:
+                self._log_grew.set()
 
     async def _recover_forever(self) -> None:
         while True:

@@ -7,6 +7,8 @@ has what was written lately, is emptied.
 
 import sqlite3
 
+from leafnode.store import space
+
 FREE_PAGES = 1024  # given back in one transaction; the log holds as many while it happens
 TRIES = 5  # to empty the log while somebody reads from it; each waits for the busy timeout
 
@@ -24,17 +26,9 @@ def begin(connection: sqlite3.Connection) -> None:
 def finish(connection: sqlite3.Connection) -> None:
     """What was deleted is committed: no copy of it stays."""
     prepare(connection)
-    free = _free(connection)
-    while free:
-        connection.execute(f"PRAGMA incremental_vacuum({FREE_PAGES})").fetchall()
-        before, free = free, _free(connection)
-        if free >= before:  # a file that was made before it could shrink
-            break
+    while space.measure(connection).free:
+        space.give_back(connection, FREE_PAGES)
     for _ in range(TRIES):
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if not busy:
             break
-
-
-def _free(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA freelist_count").fetchone()[0])

@@ -8,7 +8,7 @@ meanwhile). It is taken again only when that leaves some space for messages.
 import os
 from pathlib import Path
 
-RESERVE_BYTES = 16 << 20  # the longest log: what starts a checkpoint, plus the largest commit
+RESERVE_BYTES = 20 << 20  # the longest log: what starts a checkpoint, plus the largest commit
 ROOM_BYTES = 4 << 20  # that must be free beside the reserve before messages are taken again
 
 

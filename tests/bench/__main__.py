@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench import consume, durable, firmware, forward, links, load, scale
+from tests.bench import consume, durable, firmware, forward, links, load, scale, store
 from tests.bench.core import CASES
 from tests.support.servers import Broker, leafnode, stock_hub
 
@@ -82,7 +82,7 @@ def main() -> int:
     options.add_argument("--rounds", type=int, default=3, help="measurements of each case (default 3)")
     options.add_argument(
         "--only",
-        choices=["core", "scale", "durable", "consume", "links", "forward", "firmware"],
+        choices=["core", "scale", "durable", "store", "consume", "links", "forward", "firmware"],
         help="leave the others out",
     )
     chosen = options.parse_args()
@@ -125,6 +125,9 @@ def run(folder: Path, rounds: int, only: str | None) -> None:
         if only in (None, "durable"):
             for name, unit, (mine, theirs, synced), goal in durable.run([ours, stock, safe], rounds):
                 print(row(name, unit, mine, theirs, synced, goal=goal), flush=True)
+        if only in (None, "store"):
+            for name, unit, (mine, theirs, synced) in store.run([ours, stock, safe], rounds):
+                print(row(name, unit, mine, theirs, synced), flush=True)
         if only in (None, "consume"):
             for name, (mine, theirs) in medians(CONSUME, [ours, stock], rounds).items():
                 print(row(f"drain by {name}", CONSUME[name][0], mine, theirs))
@@ -132,6 +135,13 @@ def run(folder: Path, rounds: int, only: str | None) -> None:
     finally:
         for broker in (ours, stock, safe):
             broker.stop()
+    if only in (None, "store"):
+        large = folder / "large"
+        mine_ms, mine_mb = store.opening(lambda: leafnode(large / "leafnode", config=jetstream(large / "leafnode")))
+        stock_ms, stock_mb = store.opening(lambda: stock_hub(large / "stock", config=jetstream(large / "stock")))
+        held = f"{store.LARGE_MESSAGES:,} messages and {store.LARGE_SUBJECTS:,} keys"
+        print(row(f"start with {held}", "ms", mine_ms, stock_ms))
+        print(row("resident memory with them", "MB", mine_mb, stock_mb))
 
 
 if __name__ == "__main__":

@@ -257,10 +257,13 @@ def durable_latencies(port: int, size: int, count: int) -> list[float]:
     return times
 
 
-def durable_publish(port: int, size: int, count: int, window: int, *, keys: int = 0) -> float:
+def durable_publish(
+    port: int, size: int, count: int, window: int, *, keys: int = 0, kept: int = 0, acks: str = "bench.acks"
+) -> float:
     """Acknowledged messages a second into a file stream, `window` of them without their acknowledgement at a time.
 
-    `keys`: into a stream like that of a bucket, which keeps the newest of each of so many subjects.
+    `keys`: into a stream like that of a bucket, which keeps the newest of each of so many subjects. `kept`: into one
+    that removes the oldest beyond so many. `acks`: where acknowledgements go.
     """
     client = Client(port)
     name = f"BENCH{time.time_ns()}"
@@ -268,10 +271,12 @@ def durable_publish(port: int, size: int, count: int, window: int, *, keys: int 
     if keys:
         config |= {"max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True, "discard": "new"}
     api(client, f"$JS.API.STREAM.CREATE.{name}", config)
-    client.send(b"SUB bench.acks 1\r\n")
+    if kept:
+        config["max_msgs"] = kept
+    client.send(f"SUB {acks} 1\r\n".encode())
     client.flush()
     used = max(keys, 1)
-    frames = [f"PUB {name}.{key} bench.acks {size}\r\n".encode() + b"x" * size + b"\r\n" for key in range(used)]
+    frames = [f"PUB {name}.{key} {acks} {size}\r\n".encode() + b"x" * size + b"\r\n" for key in range(used)]
 
     def work() -> None:
         sent = acked = 0

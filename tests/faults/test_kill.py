@@ -24,10 +24,10 @@ async def kill_and_restart(broker: Broker) -> None:
     await asyncio.to_thread(broker.start)
 
 
-async def kill_often(broker: Broker, seed: int, made: Sized) -> None:
+async def kill_often(broker: Broker, seed: int, made: Sized, kills: int = KILLS) -> None:
     """The promised number of kills, at moments that the seed decides, each after something new was promised."""
     chance = random.Random(seed)
-    for _ in range(KILLS):
+    for _ in range(kills):
         before = len(made)
         async with asyncio.timeout(20):
             while len(made) <= before:
@@ -45,6 +45,11 @@ def whole(folder: Path) -> str:
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_acknowledged_messages_survive_and_are_there_once(tmp_path: Path, seed: int) -> None:
+    await survive(tmp_path, seed, KILLS)
+
+
+async def survive(tmp_path: Path, seed: int, kills: int) -> int:
+    """Three publishers and a reader while the broker is killed; how many messages were acknowledged."""
     with leafnode(tmp_path, config=jetstream(tmp_path)) as broker:
         client = await connect(broker.url)
         context = client.jetstream()
@@ -58,12 +63,12 @@ async def test_acknowledged_messages_survive_and_are_there_once(tmp_path: Path, 
             for n, window in enumerate((1, 4, 32))
         ]
         reader = asyncio.create_task(read_until(stop, broker.url, "S", "reader", read))
-        await kill_often(broker, seed, promised.acks)
+        await kill_often(broker, seed, promised.acks, kills)
         stop.set()
         await asyncio.gather(*publishers)
         await reader
         kept = await insist(lambda: stored(client, "S"))
-        assert len(promised.acks) > KILLS
+        assert len(promised.acks) > kills
         assert broken_promises(promised, kept) == []
         assert read.confirmed
         await rest_is_delivered(broker, read, {seq for seq, _, _ in kept})
@@ -71,6 +76,7 @@ async def test_acknowledged_messages_survive_and_are_there_once(tmp_path: Path, 
         await client.close()
         broker.kill()
         assert whole(tmp_path) == "ok"
+        return len(promised.acks)
 
 
 async def rest_is_delivered(broker: Broker, read: Read, kept: set[int]) -> None:

@@ -54,8 +54,8 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def broker(folder: Path) -> AsyncIterator[tuple[Client, Storage]]:
-    storage = await Storage.open(folder)
+async def broker(folder: Path, *, min_free: int = 0) -> AsyncIterator[tuple[Client, Storage]]:
+    storage = await Storage.open(folder, min_free=min_free)
     account = Account("$G", lambda n: 0)
     await storage.attach(account, server_name="site-7")
     running = asyncio.create_task(storage.run())
@@ -158,6 +158,68 @@ async def test_a_full_disk_refuses_messages_and_recovers(tmp_path: Path) -> None
             while "error" in (answer := await client.request("s.3", b"x")):
                 await asyncio.sleep(0.05)
         assert answer["seq"] == kept + 1
+
+
+async def publish_until_refused(client: Client) -> dict[str, Any]:
+    """The refusal."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            answer = await client.request("s", bytes(1 << 19))
+            if "error" in answer:
+                error: dict[str, Any] = answer["error"]
+                return error
+
+
+async def publish_until_taken(client: Client) -> dict[str, Any]:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while "error" in (answer := await client.request("s", b"again")):
+            await asyncio.sleep(0.02)
+        return answer
+
+
+async def test_what_is_to_be_left_to_others_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`min_free_store`: below it messages are refused, reads and deletions go on; above it they are taken again."""
+    min_free, free = 1 << 30, [2 << 30]
+    monkeypatch.setattr("leafnode.store.reserve.Reserve._free", lambda reserve: free[0])
+    async with broker(tmp_path, min_free=min_free) as (client, storage):
+        await client.api("STREAM.CREATE.S", name="S", subjects=["s"])
+        assert (await client.request("s", b"first"))["seq"] == 1
+        free[0] = min_free - 1
+        error = await publish_until_refused(client)
+        assert (error["err_code"], "the disk is full" in error["description"]) == (10077, True)
+        assert storage.trouble
+        assert (await client.api("STREAM.MSG.GET.S", seq=1))["message"]["seq"] == 1
+        assert (await client.api("STREAM.MSG.DELETE.S", seq=1, no_erase=True))["success"]
+        free[0] = min_free + 1  # not enough to begin again: else it would be over at once
+        assert "error" in await client.request("s", b"no")
+        free[0] = 2 * min_free
+        assert (await publish_until_taken(client))["seq"] > 1
+        assert not storage.trouble
+
+
+async def test_a_start_below_what_is_to_be_left_refuses_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [1 << 20]
+    monkeypatch.setattr("leafnode.store.reserve.Reserve._free", lambda reserve: free[0])
+    async with broker(tmp_path, min_free=1 << 30) as (client, _):
+        await client.api("STREAM.CREATE.S", name="S", subjects=["s"])
+        assert (await client.request("s", b"no"))["error"]["err_code"] == 10077
+        free[0] = 4 << 30
+        assert (await publish_until_taken(client))["seq"] == 1
+
+
+async def test_the_file_gets_shorter_after_a_purge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leafnode.net.commits.LOOK_SECONDS", 0.01)
+    async with broker(tmp_path) as (client, _):
+        for name in "ST":
+            await client.api(f"STREAM.CREATE.{name}", name=name, subjects=[name.lower()])
+        for _ in range(24):
+            await client.request("s", bytes(1 << 20))
+        await client.api("STREAM.PURGE.S")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (tmp_path / "leafnode.db").stat().st_size > 8 << 20:
+                assert "seq" in await client.request("t", b"meanwhile")
 
 
 async def test_accounts_have_streams_of_their_own(tmp_path: Path) -> None:

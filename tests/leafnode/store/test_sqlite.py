@@ -68,9 +68,76 @@ async def test_a_writer_without_rest_keeps_its_log_short(tmp_path: Path) -> None
     for _ in range(30):
         world.send("s.1", bytes(1 << 20))
         await world.commit()
-    assert (tmp_path / "leafnode.db-wal").stat().st_size < 8 << 20
+    assert (tmp_path / "leafnode.db-wal").stat().st_size < 12 << 20
     await store.shorten()
     assert (tmp_path / "leafnode.db-wal").stat().st_size == 0
+    await store.close()
+
+
+async def filled_and_purged(path: Path) -> tuple[SqliteStore, World]:
+    """24 MiB were stored and 2 MiB are left."""
+    store = await SqliteStore.open(path)
+    world = World(store)
+    for _ in range(24):
+        for _ in range(8):
+            world.send("s.1", bytes(1 << 17))
+        await world.commit()
+    while (seq := world.stream.contents.first_seq) <= 22 * 8:
+        world.stream.retention.settled(seq)
+    await world.commit()
+    await store.checkpoint()
+    return store, world
+
+
+async def shrink(store: SqliteStore, world: World) -> int:
+    """While messages come; how many steps that took."""
+    steps = 0
+    while await store.shrink():
+        steps += 1
+        world.send("s.2", b"x")
+        await world.commit()
+    await store.shorten()
+    return steps
+
+
+async def test_space_of_removed_messages_is_given_back_while_others_come(tmp_path: Path) -> None:
+    path = tmp_path / "leafnode.db"
+    store, world = await filled_and_purged(path)
+    assert path.stat().st_size > 24 << 20
+    steps = await shrink(store, world)
+    assert 100 < steps < 200
+    assert path.stat().st_size < 7 << 20
+    assert not await store.shrink()
+    await store.close()
+    store = await SqliteStore.open(path)
+    assert store.salvaged is None
+    (loaded,) = await store.load()
+    assert loaded.contents.state.messages == 2 * 8 + steps
+    await store.close()
+
+
+async def test_little_free_space_stays_in_the_file(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "leafnode.db")
+    world = World(store)
+    for _ in range(3):
+        world.send("s.1", bytes(1 << 20))
+    await world.commit()
+    world.stream.clear()
+    await world.commit()
+    assert not await store.shrink()
+    await store.close()
+
+
+async def test_a_file_that_never_learned_to_shrink_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "leafnode.db"
+    with sqlite3.connect(path) as old:
+        old.execute("PRAGMA journal_mode = WAL").fetchall()
+        old.execute("CREATE TABLE x (y)")
+        old.execute("DROP TABLE x")
+    old.close()
+    store, world = await filled_and_purged(path)
+    assert await shrink(store, world) == 0
+    assert path.stat().st_size > 24 << 20
     await store.close()
 
 
