@@ -50,6 +50,9 @@ class DirectGets:
             return 412, "Required Api Level"
         if not message.payload and not wanted:
             return 408, "Empty Request"
+        if not message.payload:  # the newest of a subject: what buckets ask for
+            self._send_one(stream, message.reply, {"last_by_subj": wanted})
+            return None
         try:
             asked = _read(message.payload)
         except (ValueError, AttributeError, RecursionError):
@@ -235,10 +238,10 @@ def _seek(stream: Stream, time: int, then: Any) -> None:
 
 def direct_headers(stream: Stream, stored: Stored) -> bytes:
     """The stored headers and where the message comes from, in nats-server's order."""
-    return header_block.with_lines(
-        stored.headers,
-        (b"Nats-Stream", stream.name.encode()),
-        (b"Nats-Subject", stored.subject),
-        (b"Nats-Sequence", b"%d" % stored.seq),
-        (b"Nats-Time-Stamp", times.to_text(stored.time).encode()),
+    return b"%bNats-Stream: %b\r\nNats-Subject: %b\r\nNats-Sequence: %d\r\nNats-Time-Stamp: %b\r\n\r\n" % (
+        header_block.opened(stored.headers),
+        stream.name.encode(),
+        stored.subject,
+        stored.seq,
+        times.to_text(stored.time).encode(),
     )

@@ -44,6 +44,10 @@ def find(stream: Stream, asked: Asked, then: Then) -> None:
 def _find(stream: Stream, asked: Asked, then: Then) -> None:
     last = asked.get("last_by_subj")
     if last:
+        only = stream.contents.subjects.get(last.encode())  # a subject with wildcards in use covers others too
+        if only is not None and only.last_seq and is_literal(only.name):
+            stream.recall.message(only.last_seq, then)
+            return
         newest = max((subject.last_seq for subject in stream.contents.matching(last.encode())), default=0)
         stream.recall.message(newest, then) if newest else _find_last_slowly(stream, last.encode(), then)
     elif asked.get("start_time"):

@@ -4,6 +4,7 @@ Inside, a time is an int: nanoseconds since 1970; 0 stands for Go's zero time.
 """
 
 import datetime
+import functools
 import re
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
@@ -23,8 +24,13 @@ def to_text(time_ns: int) -> str:
     if time_ns == 0:
         return ZERO_TIME
     seconds, fraction = divmod(time_ns, SECOND)
-    stamp = datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    stamp = _second(seconds)
     return f"{stamp}.{fraction:09d}".rstrip("0") + "Z" if fraction else stamp + "Z"
+
+
+@functools.lru_cache(maxsize=1024)  # messages of the same second are asked for together
+def _second(seconds: int) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def from_text(text: str) -> int:

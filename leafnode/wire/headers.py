@@ -45,8 +45,12 @@ def without(block: bytes, name: bytes) -> bytes:
 
 def with_lines(block: bytes, *lines: tuple[bytes, bytes]) -> bytes:
     """The block with lines added at its end; a new block if there was none."""
-    body = block[:-2] if block.endswith(b"\r\n\r\n") else VERSION + b"\r\n"
-    return body + b"".join(name + b": " + value + b"\r\n" for name, value in lines) + b"\r\n"
+    return opened(block) + b"".join(name + b": " + value + b"\r\n" for name, value in lines) + b"\r\n"
+
+
+def opened(block: bytes) -> bytes:
+    """The block without its end, so that lines can follow; that of a new block if there was none."""
+    return block[:-2] if block.endswith(b"\r\n\r\n") else VERSION + b"\r\n"
 
 
 def without_prefixes(block: bytes, *prefixes: bytes) -> bytes:
