@@ -108,7 +108,8 @@ async def top(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.
             if once:
                 return Exit.OK
             try:
-                await asyncio.wait_for(stop.wait(), arguments.interval)
+                async with asyncio.timeout(arguments.interval):
+                    await stop.wait()
                 return Exit.OK  # Ctrl-C is how one leaves
             except TimeoutError:
                 continue

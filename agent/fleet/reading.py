@@ -219,7 +219,8 @@ class Reader:
     async def _receive(self, seconds: float) -> Stored | None:
         """One message; None when nothing or only a status came."""
         try:
-            message = await asyncio.wait_for(self._messages.get(), seconds)
+            async with asyncio.timeout(seconds):  # wait_for of Python 3.11 may swallow a cancellation
+                message = await self._messages.get()
         except TimeoutError:
             overdue = asyncio.get_running_loop().time() >= self._suspect_at  # not even "nothing came"
             if overdue or not self._hub.bus.connected:
