@@ -2,7 +2,8 @@
 
 `NAME.json` and `NAME.toml` are tables as they stand. Anything executable prints a table as JSON. A package announces a
 function under the entry point group `fleetleaf.facts`. An object is a table of one row, a list of objects one of many;
-the columns are the keys. Nothing is read or run before a question names the table, and nothing again within `age_s`.
+the columns are the keys. A list that may be empty is better written `{"columns": […], "rows": [[…], …]}`: an empty list
+has no columns to ask for. Nothing is read or run before a question names the table, and nothing again within `age_s`.
 
 Who may write into the folder decides what runs: an executable that others than root and the agent's user can change is
 refused.
@@ -155,17 +156,28 @@ def run(path: Path, timeout_s: float) -> bytes:
 
 
 def as_table(name: str, value: Any, origin: str) -> Table:
-    """A table of what was read: an object is one row, a list of objects many.
+    """A table of what was read: an object is one row, a list of objects many, or columns and rows by themselves.
 
     Raises:
         QueryError: anything else.
     """
+    if isinstance(value, dict) and set(value) == {"columns", "rows"}:
+        return _plain(name, value["columns"], value["rows"], origin)
     records = [value] if isinstance(value, dict) else value
     if not isinstance(records, list) or not all(isinstance(each, dict) for each in records):
         raise QueryError(f"custom fact {origin}: must be an object or a list of objects")
     columns = tuple(dict.fromkeys(str(key) for record in records for key in record))[:MAX_COLUMNS]
     rows: list[Row] = [tuple(_value(record.get(column)) for column in columns) for record in records]
     return Table(name, columns, isinstance(value, dict), lambda: rows, f"custom: {origin}")
+
+
+def _plain(name: str, columns: Any, rows: Any, origin: str) -> Table:
+    if not isinstance(columns, list) or not columns or not all(isinstance(each, str) for each in columns):
+        raise QueryError(f"custom fact {origin}: columns must be a list of names")
+    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == len(columns) for row in rows):
+        raise QueryError(f"custom fact {origin}: rows must be lists of {len(columns)} values")
+    found: list[Row] = [tuple(map(_value, row)) for row in rows]
+    return Table(name, tuple(columns), False, lambda: found, f"custom: {origin}")
 
 
 def _value(value: Any) -> Any:

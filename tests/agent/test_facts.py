@@ -179,6 +179,14 @@ def test_files_and_executables_are_tables(tmp_path: Path) -> None:
     assert "place.room" not in str(pi.ask("os.nam = 'x'").error)
 
 
+def test_a_table_without_rows_has_its_columns(tmp_path: Path) -> None:
+    put(tmp_path, "alarm.json", '{"columns": ["name"], "rows": []}')
+    put(tmp_path, "valve.json", '{"columns": ["id", "open"], "rows": [[1, true], [2, null]]}')
+    pi = device(tmp_path)
+    assert pi.ask("NOT EXISTS (SELECT 1 FROM alarm WHERE name = 'x')").matched
+    assert pi.ask(sql="SELECT id, open FROM valve ORDER BY id").rows == ((1, 1), (2, None))
+
+
 def test_nothing_is_run_unless_asked_for_nor_again_while_it_is_fresh(tmp_path: Path) -> None:
     count = tmp_path / "count"
     put(tmp_path, "probe", f"#!/bin/sh\necho x >> {count}\necho '{{\"ok\": 1}}'\n", 0o755)
@@ -200,6 +208,8 @@ def test_nothing_is_run_unless_asked_for_nor_again_while_it_is_fresh(tmp_path: P
         ("x.json", "{", 0o644, "custom fact x.json: not JSON"),
         ("x.toml", "=", 0o644, "custom fact x.toml: not TOML"),
         ("x.json", "3", 0o644, "must be an object or a list of objects"),
+        ("x.json", '{"columns": [], "rows": []}', 0o644, "columns must be a list of names"),
+        ("x.json", '{"columns": ["a"], "rows": [[1, 2]]}', 0o644, "rows must be lists of 1 values"),
         ("x.json", " " * 300_000, 0o644, "more than 262144 bytes"),
         ("x", "#!/bin/sh\necho broken >&2; exit 3\n", 0o755, "exit code 3: broken"),
         ("x", "#!/bin/sh\necho '{}'\n", 0o777, "others can change it"),
