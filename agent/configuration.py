@@ -106,7 +106,8 @@ class Configuration:
             while self._changed:
                 name = self._changed.pop()
                 keys = desired.keys(name, self._device, self._groups)
-                self._items.want(name, desired.resolve(self._layers, keys))
+                wanted = desired.resolve(self._layers, keys)
+                self._items.want(name, desired.judge(wanted, self._layers.get(subjects.config_schema(name))))
 
     def _take(self, entry: Entry) -> None:
         name = desired.item_of(entry.key)

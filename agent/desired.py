@@ -6,10 +6,10 @@ deeply, null removes a key.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agent import subjects
+from agent import schema, subjects
 
 Values = dict[str, Any]
 
@@ -50,8 +50,8 @@ def keys(name: str, device: str, groups: Sequence[str]) -> list[str]:
 
 
 def patterns(device: str, groups: Sequence[str]) -> list[str]:
-    """What to watch to see every layer of every item."""
-    return ["all.*", *(f"group.{group}.*" for group in dict.fromkeys(groups)), f"device.{device}.*"]
+    """What to watch to see every layer of every item, and every item's schema."""
+    return ["all.*", "schema.*", *(f"group.{group}.*" for group in dict.fromkeys(groups)), f"device.{device}.*"]
 
 
 def item_of(key: str) -> str:
@@ -72,6 +72,18 @@ def resolve(layers: Mapping[str, Layer], order: Sequence[str]) -> Desired:
     except RecursionError:
         return Desired({}, revisions, f"{', '.join(revisions)}: the values are nested too deeply")
     return Desired(values, revisions)
+
+
+def judge(wanted: Desired, found: Layer | None) -> Desired:
+    """`wanted`, with an error if it is not as the item's schema says, or if that is no schema."""
+    if found is None or wanted.error or not wanted.revisions:
+        return wanted
+    where = f"{found.key} (revision {found.revision})"
+    try:
+        violations = schema.violations(schema.read(found.body), wanted.values)
+    except schema.SchemaError as error:
+        return replace(wanted, error=f"{where} cannot be used: {error}")
+    return replace(wanted, error=f"{where}: {schema.summary(violations)}") if violations else wanted
 
 
 def read_layer(layer: Layer) -> Values:

@@ -13,6 +13,7 @@ One NATS account is one fleet. A device id is 1 to 63 of `a-z 0-9 -`; names of g
     fleet_devices     ID                     inventory          (bucket, at the hub)
     fleet_presence    ID                     who is there       (bucket, at the hub; keys expire)
     fleet_config      all.NAME | group.GROUP.NAME | device.ID.NAME   desired configuration (hub, mirrored at sites)
+    fleet_config      schema.NAME            what it must look like
     fleet_config_status   ID.NAME            reported configuration (bucket, at the hub)
     fleet_watches     NAME                   standing queries       (bucket, at the hub, mirrored at sites)
 """
@@ -125,6 +126,10 @@ def config_group(group: str, name: str) -> str:
 
 def config_device(device_id: str, name: str) -> str:
     return f"device.{check_device_id(device_id)}.{check_name(name, 'config name')}"
+
+
+def config_schema(name: str) -> str:
+    return f"schema.{check_name(name, 'config name')}"
 
 
 def config_status(device_id: str, name: str) -> str:

@@ -7,10 +7,10 @@ for devices and is never looked at.
 import argparse
 import re
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, NoReturn
 
-from agent.errors import UsageError
+from agent.errors import PayloadError, UsageError
 from agent.fleet import targets
 from agent.fleet.presence import STATES
 from leafnode.base.nearest import hint
@@ -29,7 +29,7 @@ fleet: look after a fleet of small devices over NATS
              fleet why ID "os.name = 'Android'"          which part is not so, with the values
              fleet watch add NAME "mem.percent > 90"     told when it changes: fleet watch follow NAME
   configure  fleet config set NAME KEY=VALUE --group G   and watch devices take it up
-             fleet config status | explain | history | diff | revert | get | rm
+             fleet config status | explain | history | diff | revert | get | rm | edit | apply
   do         fleet run --on ID -- systemctl restart x    now, or when the device is back
              fleet commands | fleet result CMD           what became of it
   try        fleet simulate --devices 1000               a fleet of devices on this machine
@@ -409,6 +409,7 @@ def _config(commands: Any, shared: argparse.ArgumentParser) -> None:
     _named(command)
     command.add_argument("keys", nargs="*", metavar="KEY", help="dotted keys to remove; without any, the whole value")
     _layer(command)
+    _forcing(command)
     _waiting(command)
     _shapes(command, csv=False)
     command = _command(parts, shared, "history", "Revisions of a layer's value.", "fleet config history motd --all")
@@ -416,11 +417,40 @@ def _config(commands: Any, shared: argparse.ArgumentParser) -> None:
     _layer(command)
     _shapes(command)
     command = _command(
-        parts, shared, "revert", "Put an earlier revision back, as a new one.", "fleet config revert motd --all --to 17"
+        parts,
+        shared,
+        "revert",
+        "Put an earlier revision back, as a new one; or everything as it was at a moment.",
+        "fleet config revert motd --all --to 17\n  fleet config revert --to-time 2026-11-20T12:00:00Z --plan",
+    )
+    command.add_argument("name", nargs="?", metavar="NAME", help="the item; with --to-time, by default every one")
+    _layer(command, required=False)
+    command.add_argument("--to", type=positive, metavar="REVISION", help="which one (default: the last but one)")
+    command.add_argument("--to-time", type=moment, metavar="TIME", help="every layer as it was then (RFC 3339)")
+    command.add_argument("--plan", action="store_true", help="with --to-time: show what would change, and end")
+    _forcing(command)
+    _waiting(command)
+    _shapes(command, csv=False)
+    command = _command(
+        parts, shared, "edit", "Change a layer's value in $EDITOR.", "fleet config edit mqtt --group lab"
     )
     _named(command)
     _layer(command)
-    command.add_argument("--to", type=positive, metavar="REVISION", help="which one (default: the last but one)")
+    _waiting(command)
+    _shapes(command, csv=False)
+    command = _command(
+        parts,
+        shared,
+        "apply",
+        "Make the bucket hold what a folder of files says; only what differs is written.",
+        "fleet config apply -f fleet-config --plan",
+    )
+    command.add_argument(
+        "-f", "--file", metavar="DIR", required=True, help="all/NAME.json, group/G/NAME.json, device/ID/NAME.json, …"
+    )
+    command.add_argument("--plan", action="store_true", help="show what would change, and end")
+    command.add_argument("--prune", action="store_true", help="delete what the folder does not have")
+    _forcing(command)
     _waiting(command)
     _shapes(command, csv=False)
     command = _command(
@@ -443,6 +473,10 @@ def _config(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.add_argument("--from", dest="from_", type=positive, metavar="REVISION", help="default: the last but one")
     command.add_argument("--to", type=positive, metavar="REVISION", help="default: the newest")
     _shapes(command, csv=False)
+
+
+def _forcing(command: Any) -> None:
+    command.add_argument("--force", action="store_true", help="write it although its schema forbids it")
 
 
 def _named(command: Any) -> None:
@@ -483,6 +517,7 @@ def _config_set(parts: Any, shared: argparse.ArgumentParser) -> None:
     command.add_argument("--text", metavar="FILE", help="a file taken as it is, for items of format text; - is stdin")
     command.add_argument("--replace", action="store_true", help="KEY=VALUE replace the whole value of the layer")
     _layer(command)
+    _forcing(command)
     _waiting(command)
     _shapes(command, csv=False)
 
@@ -540,6 +575,16 @@ def _version(commands: Any, shared: argparse.ArgumentParser) -> None:
 def seconds(text: str) -> float:
     """A positive number of seconds, or with a unit: `90`, `90s`, `2min`."""
     return age(text).total_seconds()
+
+
+def moment(text: str) -> datetime:
+    """`2026-11-20T12:00:00Z`."""
+    from agent.payloads import parse_rfc3339
+
+    try:
+        return parse_rfc3339(text)
+    except PayloadError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def age(text: str) -> timedelta:

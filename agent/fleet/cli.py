@@ -44,6 +44,8 @@ COMMANDS: Final = {
     "config rm": "cli_config:rm",
     "config history": "cli_config:history",
     "config revert": "cli_config:revert",
+    "config edit": "cli_config:edit",
+    "config apply": "cli_config:apply",
     "config explain": "cli_config:explain",
     "config status": "cli_config:status",
     "config diff": "cli_config:diff",

@@ -7,14 +7,15 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from agent.errors import UsageError
-from agent.fleet import layers
+from agent.errors import FleetError, UsageError
+from agent.fleet import editing, layers
 from agent.fleet.ages import ago
 from agent.fleet.client import Fleet, layer_of, now
 from agent.fleet.configuration import Change, Entry, at_revision
 from agent.fleet.convergence import FINAL, Convergence, Status
 from agent.fleet.exits import Exit, worst
 from agent.fleet.output import Output, counted
+from agent.fleet.plans import Planned
 from agent.payloads import rfc3339
 
 
@@ -82,7 +83,8 @@ async def explain(arguments: Namespace, fleet: Fleet, output: Output, stop: asyn
 
 async def set_(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.Event) -> Exit:
     value, patch = desired(arguments)
-    change = await fleet.set_config(arguments.name, value, group=arguments.group, device=arguments.device, patch=patch)
+    layer = {"group": arguments.group, "device": arguments.device}
+    change = await fleet.set_config(arguments.name, value, patch=patch, force=arguments.force, **layer)
     return await _follow(arguments, fleet, output, stop, change)
 
 
@@ -117,12 +119,73 @@ def _content(name: str) -> str:
 
 
 async def rm(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.Event) -> Exit:
-    change = await fleet.remove_config(arguments.name, arguments.keys, group=arguments.group, device=arguments.device)
+    layer = {"group": arguments.group, "device": arguments.device}
+    change = await fleet.remove_config(arguments.name, arguments.keys, force=arguments.force, **layer)
     return await _follow(arguments, fleet, output, stop, change)
 
 
 async def revert(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.Event) -> Exit:
-    change = await fleet.revert_config(arguments.name, arguments.to, group=arguments.group, device=arguments.device)
+    layer = {"group": arguments.group, "device": arguments.device}
+    if arguments.to_time:
+        if arguments.to or arguments.all or any(layer.values()):
+            raise UsageError("--to-time concerns every layer: give neither a layer nor --to")
+        planned = await fleet.plan_moment(arguments.to_time, arguments.name)
+        return await _carry_out(arguments, fleet, output, stop, planned)
+    if not arguments.name or not (arguments.all or any(layer.values())):
+        raise UsageError("name the item and its layer (--all, --group or --device), or go back with --to-time")
+    change = await fleet.revert_config(arguments.name, arguments.to, force=arguments.force, **layer)
+    return await _follow(arguments, fleet, output, stop, change)
+
+
+async def apply(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.Event) -> Exit:
+    planned = await fleet.plan_folder(Path(arguments.file), prune=arguments.prune)
+    return await _carry_out(arguments, fleet, output, stop, planned)
+
+
+async def _carry_out(
+    arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.Event, planned: list[Planned]
+) -> Exit:
+    """Show what is to change and, unless only the plan is wanted, make it and watch each change converge."""
+    for each in planned:
+        word = "create" if each.old is None else "delete" if each.new is None else "change"
+        if output.shape == "json" and arguments.plan:
+            output.object({"key": each.key, "action": word, "old": each.old, "new": each.new})
+            continue
+        (output.line if arguments.plan else output.note)(f"{word} {each.key}")
+        for sign, path, value in layers.difference(each.old or {}, each.new or {}) if arguments.plan else ():
+            output.line(f"  {sign} {path} = {json.dumps(value, ensure_ascii=False)}")
+    if not planned:
+        output.note("nothing to change: the bucket holds just that")
+        return Exit.OK
+    if arguments.plan:
+        output.note(f"{counted(len(planned), 'change')} planned, none made")
+        return Exit.OK
+    codes = []
+    for change in await fleet.carry_out(planned, force=arguments.force):
+        if change.layer.kind == "schema":
+            output.note(f"{change.key} revision {change.revision}")
+        elif not stop.is_set():
+            codes.append(await _follow(arguments, fleet, output, stop, change))
+    return worst(*codes, Exit.INTERRUPTED) if stop.is_set() else worst(*codes)
+
+
+async def edit(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.Event) -> Exit:
+    layer = layer_of(arguments.group, arguments.device)
+    where = {"group": arguments.group, "device": arguments.device}
+    held = {entry.layer: entry.value for entry in await fleet.config(arguments.name)}
+    old = held.get(layer)
+    text = json.dumps(old or {}, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    path = await editing.edit(text, f"{layer.key(arguments.name)}.json")
+    try:
+        edited = layers.parse_document(_content(str(path)), str(path))
+        if edited == (old or {}):
+            output.note(f"{layer.key(arguments.name)}: unchanged")
+            editing.discard(path)
+            return Exit.OK
+        change = await fleet.replace_config(arguments.name, old, edited, **where)
+    except FleetError as error:
+        raise type(error)(f"{error}; nothing was written, your text is in {path}") from error
+    editing.discard(path)
     return await _follow(arguments, fleet, output, stop, change)
 
 

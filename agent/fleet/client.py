@@ -22,6 +22,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ConnectionFailed, QueryError, UsageError
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from agent.fleet.hub import Hub
     from agent.fleet.inventory import Readings
     from agent.fleet.jobs import Job
+    from agent.fleet.plans import Planned
     from agent.fleet.provision import Source, Step
     from agent.fleet.tracking import Result, Tracker
     from agent.fleet.watches import Difference, Picture, Registered
@@ -274,21 +276,29 @@ class Fleet:
         group: str | None = None,
         device: str | None = None,
         patch: bool = False,
+        force: bool = False,
     ) -> "Change":
         """Make `value` the layer's (with `patch`, lay it on what is there). Without group and device: the whole fleet.
 
         Raises:
             ChangedMeanwhileError: someone else changed the layer at the same time; nothing was written.
+            UsageError: the schema forbids it, unless `force`; nothing was written.
         """
         from agent.fleet import configuration
 
         def alter(old: Value | None) -> Value:
             return layers.set_paths(old or {}, value) if patch else value
 
-        return await configuration.change(self.hub, name, layer_of(group, device), alter)
+        return await configuration.change(self.hub, name, layer_of(group, device), alter, force=force)
 
     async def remove_config(
-        self, name: str, paths: Sequence[str] = (), *, group: str | None = None, device: str | None = None
+        self,
+        name: str,
+        paths: Sequence[str] = (),
+        *,
+        group: str | None = None,
+        device: str | None = None,
+        force: bool = False,
     ) -> "Change":
         """Delete the layer's value of NAME, or only the dotted `paths` in it."""
         from agent.fleet import configuration
@@ -300,10 +310,16 @@ class Fleet:
                 raise UsageError(f"{layer.key(name)} has no value: see `fleet config get`")
             return layers.without(old, paths) if paths else None
 
-        return await configuration.change(self.hub, name, layer, alter)
+        return await configuration.change(self.hub, name, layer, alter, force=force)
 
     async def revert_config(
-        self, name: str, revision: int | None = None, *, group: str | None = None, device: str | None = None
+        self,
+        name: str,
+        revision: int | None = None,
+        *,
+        group: str | None = None,
+        device: str | None = None,
+        force: bool = False,
     ) -> "Change":
         """Put the value of an earlier revision (the last but one) back, as a new revision."""
         from agent.fleet import configuration
@@ -311,7 +327,42 @@ class Fleet:
         layer = layer_of(group, device)
         entries = await configuration.history(self.hub, name, layer)
         wanted = configuration.at_revision(entries, revision, layer.key(name))
-        return await configuration.change(self.hub, name, layer, lambda old: wanted.value)
+        return await configuration.change(self.hub, name, layer, lambda old: wanted.value, force=force)
+
+    async def replace_config(
+        self, name: str, old: Value | None, new: Value | None, *, group: str | None = None, device: str | None = None
+    ) -> "Change":
+        """Make the layer's value `new` if it is still `old`, and if the schema allows it."""
+        from agent.fleet import configuration
+        from agent.fleet.hub import ChangedMeanwhileError
+
+        layer = layer_of(group, device)
+
+        def alter(now: Value | None) -> Value | None:
+            if now != old:
+                raise ChangedMeanwhileError(f"{layer.key(name)} was changed by someone else meanwhile")
+            return new
+
+        return await configuration.change(self.hub, name, layer, alter)
+
+    async def plan_folder(self, folder: Path, *, prune: bool = False) -> list["Planned"]:
+        """What has to change for the bucket to hold what the files in `folder` say; with `prune`, nothing else."""
+        from agent.fleet import plans
+
+        entries = await self.config()
+        return plans.differences(entries, plans.read_folder(folder, entries, prune=prune))
+
+    async def plan_moment(self, moment: datetime, name: str | None = None) -> list["Planned"]:
+        """What has to change for the bucket to hold what it held at `moment`."""
+        from agent.fleet import plans
+
+        return plans.differences(await self.config(), await plans.at_time(self.hub, moment, name))
+
+    async def carry_out(self, planned: list["Planned"], *, force: bool = False) -> list["Change"]:
+        """Make the changes of a plan; every one is judged by its schema before the first is written."""
+        from agent.fleet import plans
+
+        return await plans.carry_out(self.hub, planned, force=force)
 
     async def config_history(self, name: str, *, group: str | None = None, device: str | None = None) -> list["Entry"]:
         """The revisions of a layer that the bucket still keeps, oldest first."""

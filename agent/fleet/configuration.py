@@ -17,7 +17,7 @@ from agent import subjects
 from agent.errors import UsageError
 from agent.fleet import layers
 from agent.fleet.convergence import Convergence, Status, parse_status
-from agent.fleet.hub import Hub
+from agent.fleet.hub import ChangedMeanwhileError, Hub
 from agent.fleet.layers import Layer, Value
 from agent.fleet.layout import stream_of
 from agent.fleet.presence import Device
@@ -65,7 +65,7 @@ class Change:
         return self.old != self.new
 
 
-def _entry(key: str, stored: Stored) -> Entry | None:
+def entry(key: str, stored: Stored) -> Entry | None:
     parts = layers.split_key(key)
     if parts is None:
         return None
@@ -95,16 +95,16 @@ def author_of(configured: str) -> str:
 async def read(hub: Hub, name: str | None = None) -> list[Entry]:
     """The current value of every layer (of NAME), without deleted ones, by key."""
     stored = await hub.keys(subjects.BUCKET_CONFIG)
-    entries = [entry for key, each in sorted(stored.items()) if (entry := _entry(key, each))]
-    return [entry for entry in entries if entry.value is not None and name in (None, entry.name)]
+    entries = [found for key, each in sorted(stored.items()) if (found := entry(key, each))]
+    return [each for each in entries if each.value is not None and name in (None, each.name)]
 
 
 async def history(hub: Hub, name: str, layer: Layer) -> list[Entry]:
     """The revisions of one layer's NAME that the bucket still keeps, oldest first."""
     key = layer.key(name)
     subject = f"$KV.{subjects.BUCKET_CONFIG}.{key}"
-    found = await hub.snapshot(stream_of(subjects.BUCKET_CONFIG), subject, deliver_policy="all")
-    return [entry for each in found if (entry := _entry(key, each))]
+    stored = await hub.snapshot(stream_of(subjects.BUCKET_CONFIG), subject, deliver_policy="all")
+    return [one for each in stored if (one := entry(key, each))]
 
 
 async def effective(hub: Hub, name: str, device: Device) -> tuple[Value, dict[str, str], dict[str, int]]:
@@ -152,17 +152,46 @@ def _since(entries: Sequence[Entry], path: str) -> Entry:
     return since
 
 
-async def change(hub: Hub, name: str, layer: Layer, alter: Callable[[Value | None], Value | None]) -> Change:
+async def change(
+    hub: Hub, name: str, layer: Layer, alter: Callable[[Value | None], Value | None], *, force: bool = False
+) -> Change:
     """Replace the layer's value by what `alter` makes of it; None deletes. An unchanged value is not written again.
 
     Raises:
         ChangedMeanwhileError: someone else changed it between our reading and our writing.
+        UsageError: the schema in the bucket forbids the result, unless `force`.
+    """
+    from agent.fleet.judging import judge
+
+    stored = await _stored(hub, layer.key(name))
+    old = None if stored is None or stored.deleted else stored.json()
+    new = alter(old)
+    if new != old and not force:
+        held = {each.key: each.value for each in await read(hub, name) if each.value is not None}
+        await judge(hub, name, held, {layer.key(name): new})
+    return await _write(hub, name, layer, old, new, stored.sequence if stored else 0)
+
+
+async def replace(hub: Hub, name: str, layer: Layer, old: Value | None, new: Value | None) -> Change:
+    """Replace `old` by `new`; the schema is not asked.
+
+    Raises:
+        ChangedMeanwhileError: the layer does not hold `old`, or not any more.
     """
     key = layer.key(name)
-    stored = await hub.last(stream_of(subjects.BUCKET_CONFIG), f"$KV.{subjects.BUCKET_CONFIG}.{key}")
-    old = None if stored is None or stored.deleted else stored.json()
-    last = stored.sequence if stored else 0
-    new = alter(old)
+    stored = await _stored(hub, key)
+    if (None if stored is None or stored.deleted else stored.json()) != old:
+        raise ChangedMeanwhileError(f"{key} was changed by someone else meanwhile: look at it and try again")
+    return await _write(hub, name, layer, old, new, stored.sequence if stored else 0)
+
+
+async def _stored(hub: Hub, key: str) -> Stored | None:
+    return await hub.last(stream_of(subjects.BUCKET_CONFIG), f"$KV.{subjects.BUCKET_CONFIG}.{key}")
+
+
+async def _write(hub: Hub, name: str, layer: Layer, old: Value | None, new: Value | None, last: int) -> Change:
+    """Put or delete, on condition that `last` is still the revision."""
+    key = layer.key(name)
     mark = await hub.last_sequence(stream_of(subjects.BUCKET_CONFIG_STATUS))
     revision = last
     headers = {HEADER_AUTHOR: author_of(hub.connection.author)}

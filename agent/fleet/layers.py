@@ -18,7 +18,7 @@ Value = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One of `all`, a group, a device."""
+    """One of `all`, a group, a device; or `schema`, which concerns no device by itself."""
 
     kind: str
     of: str = ""
@@ -27,6 +27,8 @@ class Layer:
         """The key of this layer's value of NAME in the bucket."""
         if self.kind == "all":
             return subjects.config_all(name)
+        if self.kind == "schema":
+            return subjects.config_schema(name)
         if self.kind == "group":
             return subjects.config_group(self.of, name)
         return subjects.config_device(self.of, name)
@@ -45,8 +47,8 @@ class Layer:
 def split_key(key: str) -> tuple[Layer, str] | None:
     """A bucket key as (layer, NAME); None for a key that is no layer's (someone else put it there)."""
     match key.split("."):
-        case ["all", name]:
-            return Layer("all"), name
+        case ["all" | "schema" as kind, name]:
+            return Layer(kind), name
         case ["group" | "device" as kind, of, name]:
             return Layer(kind, of), name
         case _:

@@ -45,6 +45,24 @@ async def test_an_invalid_value_is_refused_and_touches_nothing(tmp_path: Path) -
         assert sorted(each.name for each in tmp_path.iterdir()) == ["app.json", "hub", "pi-7", "reloads"]
 
 
+async def test_what_the_schema_forbids_is_refused_until_values_or_schema_change(tmp_path: Path) -> None:
+    path = tmp_path / "app.json"
+    async with world.hub(tmp_path / "hub") as (broker, bus):
+        await world.desire(bus, "schema.app", {"required": ["v"], "properties": {"v": {"type": "integer"}}})
+        bad = await world.desire(bus, "all.app", {"v": "one"})
+        with world.agent(tmp_path / "pi-7", broker.url, config__app=item(path)):
+            status = await world.status(bus, "app", "refused", bad)
+            assert status.error == "schema.app (revision 1): v: must be of type integer"
+            assert not path.exists()
+            await world.desire(bus, "schema.app", {"properties": {"v": {"type": "string"}}})
+            await world.status(bus, "app", "applied", bad)
+            assert "one" in path.read_text()
+            await world.desire(bus, "schema.app", {"maxProperties": 1})
+            status = await world.status(bus, "app", "refused", bad)
+            assert "'maxProperties' is not supported" in status.error
+            assert "one" in path.read_text()
+
+
 async def test_a_value_that_breaks_the_service_is_undone(tmp_path: Path) -> None:
     path, reloads = tmp_path / "app.json", tmp_path / "reloads"
     steps = {"reload": f"cat {path} >> {reloads}", "verify": f"! grep -q broken {path}"}

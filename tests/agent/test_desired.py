@@ -54,7 +54,7 @@ def test_a_layer_that_is_no_object_names_itself(body: bytes) -> None:
 
 
 def test_what_is_watched_covers_every_layer() -> None:
-    assert patterns("pi-7", ["pumps", "pumps"]) == ["all.*", "group.pumps.*", "device.pi-7.*"]
+    assert patterns("pi-7", ["pumps", "pumps"]) == ["all.*", "schema.*", "group.pumps.*", "device.pi-7.*"]
     assert [item_of(key) for key in keys("app", "pi-7", ["pumps"])] == ["app", "app", "app"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.agent.fleet.conftest import ROOT
 
 FOLDER = ROOT / "agent" / "fleet"
-SHARED = {"agent.bus", "agent.errors", "agent.payloads", "agent.subjects", "agent"}
+SHARED = {"agent.bus", "agent.errors", "agent.payloads", "agent.schema", "agent.subjects", "agent"}
 HEAVY = ("asyncio", "nats", "rich", "ssl", "sqlite3", "psutil", "cryptography")
 
 
