@@ -220,8 +220,9 @@ def request(port: int, count: int) -> float:
 def api(client: Client, subject: str, body: object) -> dict[str, object]:
     """One JetStream API request; its answer, or RuntimeError with the server's words."""
     payload = json.dumps(body).encode() if body is not None else b""
-    client.send(b"SUB bench.api 9\r\nUNSUB 9 1\r\n")
-    client.send(f"PUB {subject} bench.api {len(payload)}\r\n".encode() + payload + b"\r\n")
+    inbox = f"bench.api.{client.socket.getsockname()[1]}"  # of this client alone
+    client.send(f"SUB {inbox} 9\r\nUNSUB 9 1\r\n".encode())
+    client.send(f"PUB {subject} {inbox} {len(payload)}\r\n".encode() + payload + b"\r\n")
     head = client.until(b"\r\n")
     line, _, rest = head.partition(b"\r\n")
     while not line.startswith((b"MSG", b"HMSG")):  # a PING of the server's
