@@ -25,7 +25,7 @@ from leafnode.imports import Imports, no_tokens
 from leafnode.net.figures import Figures
 from leafnode.net.links import Links
 from leafnode.net.listening import BACKLOG, Sockets, port_of
-from leafnode.net.process import PortsFile, Signals, feed_watchdog, settle_memory, write_pid_file
+from leafnode.net.process import PortsFile, Signals, feed_watchdog, give_back_memory, settle_memory, write_pid_file
 from leafnode.net.secrets import Signer
 from leafnode.net.server import ClientHost
 from leafnode.net.system import SystemAccount
@@ -526,12 +526,14 @@ async def serve(config: Config, *, argv0: str) -> int:
     settle_memory()
     notifier.ready(f"serving clients on port {broker.port}")
     watchdog = asyncio.create_task(feed_watchdog(notifier), name="watchdog")
+    memory = asyncio.create_task(give_back_memory(), name="memory")
     try:
         if await signals.wait():
             await broker.lame_duck()
     finally:
         notifier.stopping()
         watchdog.cancel()
+        memory.cancel()
         await broker.stop()
         ports.remove()
     return 1 if broker.failed else 0

@@ -17,6 +17,7 @@ from leafnode.net import accountz, connz, forwardz, jsz, metrics, sockets
 from leafnode.net.links import Links, LinkView
 from leafnode.net.metrics import Sample
 from leafnode.net.monitor import Answer, BadRequest, Exposition, Json, Route
+from leafnode.net.process import PAGE_BYTES, resident_bytes
 from leafnode.net.questions import Accountz, Accstatz, Connz, Healthz, Ipqueuesz, Jsz, Leafz, Nothing, Options, Subsz
 from leafnode.net.server import ClientHost
 from leafnode.net.sockets import TRAFFIC, Row
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 _Counts = Counter[str]  # by account
 _Moved = dict[str, Counter[str]]  # messages and bytes by account
 
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 SPARE_QUARTERS = 3  # of the machine's memory and of what was free on the disk at the first look (nats-server)
 
 
@@ -446,12 +446,3 @@ def spare_bytes(store_dir: str) -> tuple[int, int]:
     memory = PAGE_BYTES * os.sysconf("SC_PHYS_PAGES")
     disk = os.statvfs(store_dir)
     return memory // 4 * SPARE_QUARTERS, disk.f_bavail * disk.f_frsize // 4 * SPARE_QUARTERS
-
-
-def resident_bytes() -> int:
-    """Resident memory of this process; 0 where /proc is not there."""
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * PAGE_BYTES
-    except OSError:
-        return 0

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from leafnode.net import tracing
 
 HEAP_BYTES = 2 << 20  # blocks up to this size are kept for the next message instead of given back to the kernel
 COLLECT_AFTER = 50_000  # objects more than before: rows of messages make thousands of tuples that soon go by themselves
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+TRIM_SECONDS = 15.0  # between two looks at whether there is memory to give back
+TRIM_WORTH_BYTES = 8 << 20  # resident beyond what the start needed: less is not worth a look through the heap
+TRIM_RARITY = 1000  # times as long as giving back took is the pause after it
 
 log = logging.getLogger("leafnode")
 
@@ -33,6 +38,43 @@ def settle_memory() -> None:
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, 10, 10)
     bytes(HEAP_BYTES)
+
+
+async def give_back_memory() -> None:
+    """What is free between blocks in use goes back to the kernel now and then: after thousands of connections or
+    subscriptions glibc would keep most of what they had. Ends at once with another C library."""
+    settled = resident_bytes()
+    trim: Callable[[int], int] | None = None
+    pause_s = TRIM_SECONDS
+    while True:
+        await asyncio.sleep(pause_s)
+        if resident_bytes() < settled + TRIM_WORTH_BYTES:
+            continue
+        trim = trim or malloc_trim()
+        if trim is None:
+            return
+        began = time.monotonic()
+        trim(0)
+        pause_s = max(TRIM_SECONDS, TRIM_RARITY * (time.monotonic() - began))
+
+
+def malloc_trim() -> Callable[[int], int] | None:
+    """malloc_trim(3); None where there is none. Its module is loaded only when it is needed."""
+    import ctypes
+
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError):
+        return None
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process; 0 where /proc is not there."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * PAGE_BYTES
+    except OSError:
+        return 0
 
 
 class Signals:

@@ -462,6 +462,7 @@ class ClientConnection(Endpoint):
             if timer is not None:
                 timer.cancel()
         self.host.forget(self)
+        self.session.release()
 
 
 def _never() -> bool:

@@ -527,6 +527,11 @@ class Session:
         self._backlog.clear()
         self.wake()
 
+    def release(self) -> None:
+        """The socket is gone: let go of whoever refers to us, so that it is freed without the collector."""
+        self.wake = self.on_pong = self.on_verdict = _nothing
+        self._ways = None
+
 
 def _nothing() -> None:
     pass
