@@ -82,6 +82,8 @@ class FileApplier(Attempts):
         last = self.last
         if last is None or last.state == "pending" or last.revisions != desired.revisions or last.digest != digest:
             return False
+        if last.overridden_until != desired.overridden_until:
+            return False
         return last.state != "applied" or self.item.on_drift == "report" or self._is_in_place(digest)
 
     def _is_in_place(self, digest: str) -> bool:
@@ -162,7 +164,7 @@ class FileApplier(Attempts):
         if last is None or last.state not in ("applied", "drifted") or now == self._seen:
             return None
         self._seen = now
-        applied = Desired({}, last.revisions)
+        applied = Desired({}, last.revisions, overridden_until=last.overridden_until)
         if self._is_in_place(last.digest):
             if last.state == "applied":
                 return None
@@ -241,7 +243,7 @@ class FileApplier(Attempts):
         last = self.last
         if last is None or not self.unconfirmed:
             return None
-        desired = Desired({}, last.revisions)
+        desired = Desired({}, last.revisions, overridden_until=last.overridden_until)
         if not reason and last.verified:
             return self._settle(desired, "applied", last.digest)
         if not self.left_s():
@@ -271,6 +273,7 @@ class FileApplier(Attempts):
             digest=digest,
             existed=False,
             confirm_s=self.item.confirm_s,
+            overridden_until=desired.overridden_until,
             began=moment(),
         )
         if self.last is not None and self.last.state == "pending":

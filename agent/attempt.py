@@ -72,6 +72,7 @@ class Attempts:
             digest=digest,
             error=error[:MAX_ERROR],
             diff=diff,
+            overridden_until=desired.overridden_until,
         )
         self._step("record")
         self._note(applied)

@@ -134,6 +134,7 @@ class Configuration:
             digest=applied.digest,
             error=applied.error,
             diff=applied.diff,
+            overridden_until=applied.overridden_until,
             at=self._now(),
         )
 

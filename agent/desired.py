@@ -34,6 +34,8 @@ class Desired:
     values: Values = field(default_factory=dict)
     revisions: dict[str, int] = field(default_factory=dict)
     error: str = ""
+    overridden_until: str = ""
+    """When the local layer in these values ends (RFC 3339); empty without one."""
 
     @property
     def revision(self) -> int:
@@ -84,6 +86,13 @@ def judge(wanted: Desired, found: Layer | None) -> Desired:
     except schema.SchemaError as error:
         return replace(wanted, error=f"{where} cannot be used: {error}")
     return replace(wanted, error=f"{where}: {schema.summary(violations)}") if violations else wanted
+
+
+def overlay(wanted: Desired, values: Mapping[str, Any], until: str) -> Desired:
+    """`wanted` with a local layer on it; an item that no layer configures is nobody's to override."""
+    if not wanted.revisions:
+        return wanted
+    return replace(wanted, values=merge(wanted.values, values), overridden_until=until)
 
 
 def read_layer(layer: Layer) -> Values:

@@ -22,7 +22,7 @@ class HookApplier(Attempts):
         digest = "" if desired.error else digest_of(body)
         last = self.last
         if last is not None and last.state != "pending" and last.digest == digest:
-            if last.revisions == desired.revisions:
+            if (last.revisions, last.overridden_until) == (desired.revisions, desired.overridden_until):
                 return None
             if last.state == "applied":
                 return self._settle(desired, "applied", digest)  # another revision of the same values

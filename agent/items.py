@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from agent.apply import FileApplier
-from agent.desired import Desired
+from agent.desired import Desired, overlay
 from agent.errors import FleetError
 from agent.hook import HookApplier
+from agent.override import Override
+from agent.override import read as read_override
+from agent.payloads import rfc3339
 from agent.record import Applied
 from agent.settings import Item
 
@@ -21,6 +24,7 @@ log = logging.getLogger(__name__)
 
 PROBE_SECONDS: Final = 5.0  # for one attempt to reach the hub: a link that is being set up loses the first one
 DRIFT_SECONDS: Final = 30.0  # between looks for changes by hand: one stat of each file
+OVERRIDE_SECONDS: Final = 1.0  # between looks for local overrides: somebody stands there and waits
 LOOK_SECONDS: Final = 0.5  # between attempts
 
 Told = Callable[[str, Applied], None]
@@ -35,6 +39,10 @@ class Items:
         self.appliers: dict[str, FileApplier | HookApplier] = {
             name: (HookApplier if item.hook else FileApplier)(name, item, state_dir) for name, item in items.items()
         }
+        self._state_dir = state_dir
+        self._fleets: dict[str, Desired] = {}
+        """What the fleet wants; `_wanted` is that with the local overrides on it."""
+        self._overrides: dict[str, Override | None] = {}
         self._wanted: dict[str, Desired] = {}
         self._wake = asyncio.Event()
         self._unconfirmed = asyncio.Event()
@@ -53,7 +61,9 @@ class Items:
 
     def want(self, name: str, desired: Desired) -> None:
         """Have the item like this, as soon as it can be."""
-        self._wanted[name] = desired
+        self._fleets[name] = desired
+        self._overrides[name] = override = read_override(self._state_dir, name)
+        self._wanted[name] = overlay(desired, override.values, rfc3339(override.until)) if override else desired
         self._wake.set()
 
     async def run(self) -> None:
@@ -61,6 +71,7 @@ class Items:
             group.create_task(self._apply(), name="config apply")
             group.create_task(self._confirm(), name="config confirm")
             group.create_task(self._look(), name="config drift")
+            group.create_task(self._follow_overrides(), name="config overrides")
 
     async def _apply(self) -> None:
         while True:
@@ -123,6 +134,14 @@ class Items:
         if applied is not None:
             self._unconfirmed.set()
             self._tell(name, applied)
+
+    async def _follow_overrides(self) -> None:
+        """Notice local overrides that come, change and end."""
+        while True:
+            for name, desired in list(self._fleets.items()):
+                if read_override(self._state_dir, name) != self._overrides[name]:
+                    self.want(name, desired)
+            await asyncio.sleep(OVERRIDE_SECONDS)
 
     async def _not_reached(self, applier: FileApplier) -> str:
         """Why the hub was not reached after the change; empty when it was."""

@@ -212,6 +212,8 @@ class ConfigStatus(_Body):
     error: str = ""
     diff: str = field(default="", metadata=_SPARING)
     """Of a file that was changed by hand: from what was applied to what was found."""
+    overridden_until: str = field(default="", metadata=_SPARING)
+    """When the local override in it ends (RFC 3339)."""
     at: datetime
 
 

@@ -31,6 +31,8 @@ class Applied:
     error: str = ""
     diff: str = ""
     """Of a file that was changed by hand: what is there against what was wanted."""
+    overridden_until: str = ""
+    """When the local override that this was made with ends (RFC 3339); empty without one."""
     existed: bool = True
     """Whether there was a file before; this and what follows only for `pending`."""
     old_mode: int = 0o644
@@ -50,14 +52,19 @@ def moment() -> tuple[str, float, float]:
 
 
 def left_s(attempt: Applied, now: tuple[str, float, float]) -> float:
-    """Seconds that the attempt has left to be confirmed, between 0 and all of its window.
+    """Seconds that the attempt has left to be confirmed."""
+    return remaining_s(attempt.began, attempt.confirm_s, now)
+
+
+def remaining_s(began: tuple[str, float, float], window_s: float, now: tuple[str, float, float]) -> float:
+    """Seconds left of a window, between 0 and all of it.
 
     Within one boot the clock that nobody sets counts. Across boots there is only the time of day, which on a device
     without a battery may have stood still: it then gets more time than it should, never more than the window.
     """
-    boot, since_boot, unix = attempt.began
+    boot, since_boot, unix = began
     passed = now[1] - since_boot if now[0] == boot else now[2] - unix
-    return min(max(attempt.confirm_s - passed, 0.0), attempt.confirm_s)
+    return min(max(window_s - passed, 0.0), window_s)
 
 
 class Record:

@@ -272,7 +272,8 @@ async def status(arguments: Namespace, fleet: Fleet, output: Output, stop: async
         codes.append(_code(each, behind))
         at = (ago(each.at, moment) if output.for_people else rfc3339(each.at)) if each.at else None
         newest: str | bool = ("behind" if behind else "yes") if output.for_people else not behind
-        rows.append((each.device, each.name, each.state, each.revision, newest, at, each.error, each.diff))
+        reason = f"overridden until {each.overridden_until}" if each.overridden_until and not each.error else each.error
+        rows.append((each.device, each.name, each.state, each.revision, newest, at, reason, each.diff))
     columns = ("device", "name", "state", "revision", "newest", "reported", "error", "diff")
     shown = len(columns) - (output.shape != "json")  # a diff has lines, and a table's row is one
     output.table(columns[:shown], [row[:shown] for row in rows], empty="no reports yet")

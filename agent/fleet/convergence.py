@@ -40,6 +40,7 @@ class Status:
     revisions: Mapping[str, int] = field(default_factory=dict)
     error: str = ""
     diff: str = ""
+    overridden_until: str = ""
     at: datetime | None = None
     sequence: int = 0
     """Position in the status bucket: later reports have greater ones."""
@@ -66,6 +67,7 @@ def parse_status(key: str, body: bytes, sequence: int) -> Status | None:
         revisions=said.revisions,
         error=said.error,
         diff=said.diff,
+        overridden_until=said.overridden_until,
         at=said.at,
         sequence=sequence,
     )
