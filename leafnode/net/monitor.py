@@ -9,13 +9,11 @@ to send one, the time to take the answer.
 
 import asyncio
 import contextlib
-import html
 import json
 import logging
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
@@ -122,6 +120,8 @@ class Monitor:
         return _response(status, body, with_body=with_body, keep=request.keep)
 
     def _index(self) -> str:
+        import html
+
         links = "\n".join(
             f'<li><a href=".{html.escape(path)}">{html.escape(path.removeprefix("/"))}</a></li>'
             for path in self._routes
@@ -210,6 +210,8 @@ def boolean(query: Mapping[str, str], name: str) -> bool:
 
 def _response(status: int, body: object, *, with_body: bool, keep: bool) -> bytes:
     """A response with its headers. JSON may be read by any page: it is figures of a server one can already reach."""
+    from email.utils import formatdate  # only a broker that is looked at needs it
+
     if isinstance(body, Page):
         kind, data, extra = "text/html; charset=utf-8", body.encode(), ""
     elif isinstance(body, Exposition):

@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from leafnode.errors import ProtocolError
@@ -201,6 +200,8 @@ def _words(value: str) -> list[str]:
 
 
 def _cookies(text: str) -> dict[str, str]:
+    from http.cookies import CookieError, SimpleCookie  # few clients have any
+
     try:
         return {name: morsel.value for name, morsel in SimpleCookie(text).items()}
     except CookieError:
