@@ -167,12 +167,15 @@ class FileApplier(Attempts):
         applied = Desired({}, last.revisions, overridden_until=last.overridden_until)
         if self._is_in_place(last.digest):
             if last.state == "applied":
+                self._keep_wanted(last.digest)  # an agent before this one may not have
                 return None
             settled = self._settle(applied, "applied", last.digest)
             self._seen = now
             return settled
         wanted = self._wanted()
         known = wanted is not None and digest_of(wanted) == last.digest
+        if self.item.on_drift == "correct" and not known and last.state == "applied":
+            return None  # nothing to put back: the fleet's values do, as soon as they are read
         diff = self._drift(wanted) if wanted is not None and known else ""
         if self.item.on_drift == "correct" and wanted is not None and known and self._may_put_back():
             put_back = await self._replace(applied, wanted, last.digest)

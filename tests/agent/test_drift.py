@@ -131,3 +131,19 @@ async def test_drift_is_looked_for_without_a_broker_and_told_once_there_is_one(t
         assert "by another hand" in (await told.get()).diff
         running.cancel()
         await asyncio.wait([running])
+
+
+async def test_without_the_content_that_was_applied_the_fleets_values_put_it_back(tmp_path: Path) -> None:
+    applier = await applied(tmp_path)
+    (kept,) = (tmp_path / "state").rglob("*.applied")
+    content = kept.read_bytes()
+    kept.unlink()
+    (tmp_path / "app.json").write_text("mine")
+    again = FileApplier("app", applier.item, tmp_path / "state")
+    assert await again.look() is None
+    done = await again.apply(desired({"port": 1883, "host": "hub"}, 1))
+    assert done
+    assert (done.state, (tmp_path / "app.json").read_bytes()) == ("applied", content)
+    kept.unlink()
+    assert await FileApplier("app", applier.item, tmp_path / "state").look() is None
+    assert kept.read_bytes() == content
