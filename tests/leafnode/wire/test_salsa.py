@@ -51,6 +51,6 @@ def test_what_is_sealed_is_opened_by_the_other_only(size: int) -> None:
 
 def test_other_keys_are_refused() -> None:
     key = SealingKey()
-    for other in ("", "X", "U" + key.public[1:], key.public[:-1] + "A"):
+    for other in ("", "X", "U" + key.public[1:], key.public[:-1] + ("B" if key.public.endswith("A") else "A")):
         with pytest.raises(ValueError):  # noqa: PT011 (base32 has its own words)
             key.seal(b"x", other)
