@@ -499,6 +499,8 @@ class Broker:
             await self.forwarders.stop()
         if self.tenants is not None:
             self.tenants.close()
+        for jetstream in self.jetstreams.values():
+            jetstream.farewell()
         await self.links.stop()
         for connection in list(self.clients.connections.values()):
             connection.session.fail("", "Server Shutdown")

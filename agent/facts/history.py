@@ -153,7 +153,7 @@ class History:
                 f"DELETE FROM {table} WHERE rowid <= (SELECT min(rowid) + (max(rowid) - min(rowid)) * ? FROM {table})",
                 (DROPPED_SHARE,),
             )
-        self._database.execute("PRAGMA incremental_vacuum").fetchall()
+        self._database.executescript("PRAGMA incremental_vacuum")  # executed, it would free one page
 
     def columns(self) -> dict[str, tuple[str, ...]]:
         """`history_T` -> its columns, as far as anything was ever measured."""

@@ -174,6 +174,8 @@ def _messages(table: _Table, question: reads.Messages) -> reads.Rows:
     found: list[Stored] = []
     size = 0
     for stored in table.between(question.after, question.upto, question.subject_ids):
+        if question.headed and not stored.headers and stored.seq != question.upto:
+            continue
         found.append(stored)
         size += len(stored.headers) + len(stored.payload)
         if len(found) >= question.limit or size >= question.max_bytes:

@@ -71,6 +71,8 @@ def _messages(connection: sqlite3.Connection, question: reads.Messages, bad: lis
     if not _exists(connection, number):
         return reads.Rows(found, question.upto)
     where, values = _filter(question.subject_ids)
+    if question.headed:
+        where, values = f"{where} AND (m.headers > 0 OR m.seq = ?)", (*values, question.upto)
     cursor = connection.execute(
         f"SELECT m.seq, s.name, m.time, m.headers, m.body, m.crc FROM m{number} m LEFT JOIN s{number} s "
         f"ON s.id = m.subject WHERE m.seq > ? AND m.seq <= ?{where} ORDER BY m.seq LIMIT ?",

@@ -100,6 +100,12 @@ class JetStream:
         for stream in list(self.streams.values()):
             self._start_copying(stream)
 
+    def farewell(self) -> None:
+        """The server ends: requests for messages that wait are answered, so that clients ask again."""
+        for stream in self.streams.values():
+            for consumer in stream.consumers.values():
+                consumer.outlet.farewell()
+
     def close(self) -> None:
         """Stop listening; nothing is deleted."""
         self.around.account.interest_listeners.remove(self._on_interest)

@@ -35,3 +35,7 @@ class Outlet(Protocol):
     def close(self, reason: str) -> None:
         """The consumer is going; tell whoever waits."""
         ...
+
+    def farewell(self) -> None:
+        """The server ends, the consumer does not: tell whoever waits."""
+        ...

@@ -224,6 +224,10 @@ class Pull:
         for request in self._waiting.take_all():
             self._status(request.reply, 409, reason)
 
+    def farewell(self) -> None:
+        for request in self._waiting.take_all():
+            self._status(request.reply, 409, "Server Shutdown", *request.rest)
+
     # ----------------------------------------------------------------------------------------------------------------
 
     def _look_through(self, *, is_end: bool = False) -> None:

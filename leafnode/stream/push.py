@@ -155,6 +155,9 @@ class Push:
             self._account.unsubscribe(subscription)
         self._subscriptions.clear()
 
+    def farewell(self) -> None:
+        """Its reader notices by the connection, or by missing heartbeats."""
+
 
 def _number(headers: bytes, name: bytes) -> int:
     value = header_block.get(headers, name) or b""

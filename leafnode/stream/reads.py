@@ -38,7 +38,10 @@ class Metas(NamedTuple):
 
 
 class Messages(NamedTuple):
-    """Messages after a sequence, up to another, of some subjects (None: of all), in order."""
+    """Messages after a sequence, up to another, of some subjects (None: of all), in order.
+
+    `headed`: only those with headers, and the one at `upto`.
+    """
 
     stream_id: int
     after: int
@@ -47,6 +50,7 @@ class Messages(NamedTuple):
     done: Callable[[Rows], None]
     limit: int = ROWS_PER_READ
     max_bytes: int = BYTES_PER_READ
+    headed: bool = False
 
 
 class BySequence(NamedTuple):

@@ -207,7 +207,8 @@ class Recall:
     def _learn_ids_from(self, seq: int) -> None:
         stream = self._stream
         if seq:
-            stream.around.reads.ask(reads.Messages(stream.id, seq - 1, stream.committed, None, self._learn_ids))
+            asked = reads.Messages(stream.id, seq - 1, stream.committed, None, self._learn_ids, headed=True)
+            stream.around.reads.ask(asked)
 
     def _learn_ids(self, rows: reads.Rows) -> None:
         duplicates = self._stream.duplicates

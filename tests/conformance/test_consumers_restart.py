@@ -1,12 +1,15 @@
 """What consumers keep over a restart: nats-server is stopped in order, leafnode is killed; they go on alike."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
 
+from tests.conformance.conftest import MAKERS
 from tests.conformance.pair import Pair
 from tests.conformance.test_consumers import Bench
 from tests.support.servers import Broker, jetstream, leafnode, stock_hub
@@ -133,3 +136,24 @@ def test_flow_control_acknowledgements_stay(both: Both) -> None:
     both.restart()
     bench = Bench(both.pair, "S")
     assert _without_times(shown(bench, "c")) == _without_times(state)
+
+
+@pytest.mark.parametrize("maker", list(MAKERS))
+async def test_who_waits_for_messages_hears_that_the_server_ends(maker: str, tmp_path: Path) -> None:
+    with MAKERS[maker](tmp_path, config=jetstream(tmp_path)) as broker:
+        client = await nats.connect(broker.url, allow_reconnect=False)
+        context = client.jetstream()
+        await context.add_stream(name="S", subjects=["s.>"])
+        await context.add_consumer("S", durable_name="d", ack_policy="explicit")
+        inbox = client.new_inbox()
+        waiting = await client.subscribe(inbox)
+        body = b'{"batch": 7, "expires": 60000000000}'
+        await client.publish("$JS.API.CONSUMER.MSG.NEXT.S.d", body, reply=inbox)
+        await client.flush()
+        ending = asyncio.create_task(asyncio.to_thread(broker.stop))
+        said = await waiting.next_msg(timeout=10)
+        assert said.headers == {
+            "Status": "409", "Description": "Server Shutdown", "Nats-Pending-Messages": "7", "Nats-Pending-Bytes": "0",
+        }  # fmt: skip
+        await ending
+        await client.close()
