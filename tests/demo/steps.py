@@ -39,8 +39,8 @@ def hub(stage: Stage) -> str:
     stage.tell.command(f"export FLEET_SERVER={stage.hub.url}")
     said = stage.fleet("init")
     made = said.text.count("created")
-    stage.check(made == 7, f"`fleet init` created 3 streams and 4 buckets, not {made} things", stage.hub.log)
-    return "a stock nats-server holds the fleet's 3 streams and 4 buckets"
+    stage.check(made == 8, f"`fleet init` created 3 streams and 5 buckets, not {made} things", stage.hub.log)
+    return "a stock nats-server holds the fleet's 3 streams and 5 buckets"
 
 
 def sites(stage: Stage) -> str:
