@@ -107,7 +107,8 @@ def _link(link: dict[str, Any]) -> str:
     where = link.get("hub") or link["urls"][0]
     state = link["state"]
     if state == "up":
-        return f"  {where}: up for {span(link.get('up_s'))}, {link.get('outages', 0)} outages"
+        outages = link.get("outages", 0)
+        return f"  {where}: up for {span(link.get('up_s'))}, {outages} outage{'' if outages == 1 else 's'}"
     waiting = f"{link.get('stored_messages', 0)} messages ({size(link.get('stored_bytes') or 0)}) stored meanwhile"
     return f"  {where}: {state}, down for {span(link.get('down_s'))}: {link.get('last_error') or '?'}; {waiting}"
 

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from agent.fleet import timeline as past
 from agent.fleet.client import Fleet, now
 from agent.fleet.exits import Exit
+from agent.fleet.following import until
 from agent.fleet.output import Output
 from agent.payloads import rfc3339
 
@@ -23,18 +24,7 @@ async def timeline(arguments: Namespace, fleet: Fleet, output: Output, stop: asy
 
 async def events(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.Event) -> Exit:
     table = output.stream(("at", "device", "event", "text"), widths=WIDTHS)
-    ended = asyncio.create_task(stop.wait())
-    try:
-        async with aclosing(past.follow(fleet.hub)) as happenings:
-            while not stop.is_set():
-                coming = asyncio.ensure_future(anext(happenings))
-                await asyncio.wait({coming, ended}, return_when=asyncio.FIRST_COMPLETED)
-                if not coming.done():
-                    coming.cancel()
-                    await asyncio.gather(coming, return_exceptions=True)
-                    break
-                if happening := coming.result():
-                    table.row((rfc3339(happening.at), happening.device, happening.event, happening.text))
-    finally:
-        ended.cancel()
+    async with aclosing(until(stop, past.follow(fleet.hub))) as happenings:
+        async for happening in happenings:
+            table.row((rfc3339(happening.at), happening.device, happening.event, happening.text))
     return Exit.OK

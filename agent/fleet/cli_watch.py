@@ -9,6 +9,7 @@ from agent.fleet.ages import ago
 from agent.fleet.cli_query import Rows, check
 from agent.fleet.client import Fleet, now
 from agent.fleet.exits import Exit
+from agent.fleet.following import until
 from agent.fleet.output import Output, Table, counted, plain
 from agent.fleet.presence import Device
 from agent.fleet.watches import Difference, Picture, Registered
@@ -110,20 +111,9 @@ def _account(output: Output, watch: Registered, picture: Picture, known: Sequenc
 
 async def follow(arguments: Namespace, fleet: Fleet, output: Output, stop: asyncio.Event) -> Exit:
     table = output.stream(("at", "device", "event", "text"), widths=WIDTHS)
-    ended = asyncio.create_task(stop.wait())
-    try:
-        async with aclosing(fleet.follow_watch(arguments.name)) as differences:
-            while not stop.is_set():
-                coming = asyncio.ensure_future(anext(differences))
-                await asyncio.wait({coming, ended}, return_when=asyncio.FIRST_COMPLETED)
-                if not coming.done():
-                    coming.cancel()
-                    await asyncio.gather(coming, return_exceptions=True)
-                    break
-                if difference := coming.result():
-                    _say(difference, output, table)
-    finally:
-        ended.cancel()
+    async with aclosing(until(stop, fleet.follow_watch(arguments.name))) as differences:
+        async for difference in differences:
+            _say(difference, output, table)
     return Exit.OK
 
 

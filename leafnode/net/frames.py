@@ -1,6 +1,7 @@
 """Websocket frames between a socket and an endpoint, once the upgrade is done: the part that both sides share."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from leafnode.net.endpoint import Endpoint
@@ -11,7 +12,7 @@ from leafnode.wire.websocket import Close, Data, Decoder, Encoder, Ping, Websock
 PONGS_MAX = 64 * 1024  # bytes waiting for a peer beyond which its pings are not answered
 
 
-class FrameLayer(Layer):
+class FrameLayer(Layer, ABC):
     """HTTP first (`_handshake`, until `begin`), then frames."""
 
     def __init__(self) -> None:
@@ -29,8 +30,9 @@ class FrameLayer(Layer):
         self._decoder, self._encoder, self._endpoint = decoder, encoder, endpoint
         self.open_above(endpoint)
 
+    @abstractmethod
     def _handshake(self, data: bytes) -> None:
-        raise NotImplementedError
+        """Bytes before the upgrade is done."""
 
     def limit_handshake(self, seconds: float, too_late: Callable[[], None]) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, too_late)
